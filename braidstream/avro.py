@@ -1,0 +1,182 @@
+"""Avro in Confluent's wire format: a zero byte, the schema id in four bytes, then the Avro body.
+
+https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import fastavro
+from pydantic import BaseModel, ValidationError
+
+from braidstream.errors import PoisonRecord, SettingsError
+
+E = TypeVar("E", bound=BaseModel)
+
+_HEADER = struct.Struct(">BI")
+_LOCAL_IDS = 1 << 30
+
+
+def _without_docs(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _without_docs(value) for key, value in schema.items() if key != "doc"}
+    if isinstance(schema, list):
+        return [_without_docs(item) for item in schema]
+    return schema
+
+
+@dataclass(frozen=True, slots=True)
+class AvroSchema:
+    """One version of a schema: its `text` as in the file, and `parsed` for fastavro."""
+
+    text: str
+    parsed: Any
+
+    @classmethod
+    def from_text(cls, text: str) -> AvroSchema:
+        """Parse a schema; raises `SettingsError` when it is none."""
+        try:
+            return cls(text, fastavro.parse_schema(json.loads(text)))
+        except Exception as error:
+            raise SettingsError(f"not an Avro schema: {error}") from error
+
+    @property
+    def local_id(self) -> int:
+        """The id used without a registry: 2^30 plus the low 30 bits of the SHA-256 of the minified, doc-less text."""
+        minified = json.dumps(_without_docs(json.loads(self.text)), separators=(",", ":"))
+        digest = hashlib.sha256(minified.encode()).digest()
+        return _LOCAL_IDS + (int.from_bytes(digest, "big") & (_LOCAL_IDS - 1))
+
+
+@dataclass(frozen=True)
+class EventType(Generic[E]):
+    """A pydantic model and every version of its Avro schema, oldest first."""
+
+    model: type[E]
+    versions: tuple[AvroSchema, ...]
+
+    @classmethod
+    def load(cls, model: type[E], name: str, folder: Path) -> EventType[E]:
+        """Read `<folder>/<name>.v1.avsc`, `.v2.avsc`, …; the highest version is the one written."""
+        numbered = {
+            int(match[1]): path
+            for path in folder.glob(f"{name}.v*.avsc")
+            if (match := re.fullmatch(rf"{re.escape(name)}\.v(\d+)\.avsc", path.name))
+        }
+        if not numbered:
+            raise SettingsError(f"no schema {name}.v1.avsc in {folder}")
+        return cls(model, tuple(AvroSchema.from_text(numbered[n].read_text()) for n in sorted(numbered)))
+
+    @property
+    def latest(self) -> AvroSchema:
+        """The version that is written, and that every other version is read as."""
+        return self.versions[-1]
+
+
+class SchemaSource(Protocol):
+    """Where schema ids come from: the repo's files, or a registry."""
+
+    def id_of(self, event_type: EventType[Any], subject: str) -> int:
+        """The id under which the latest version is written; registers it where there is a registry."""
+        ...
+
+    def schema(self, schema_id: int) -> AvroSchema | None:
+        """The schema with this id, or None when nobody knows it; raises `RetriableError` when that cannot be told."""
+        ...
+
+
+class LocalSchemas:
+    """Ids derived from the schemas themselves, for use without a registry."""
+
+    def __init__(self, *event_types: EventType[Any]) -> None:
+        self._by_id = {version.local_id: version for event_type in event_types for version in event_type.versions}
+
+    def id_of(self, event_type: EventType[Any], subject: str) -> int:
+        """The local id of the latest version; the subject plays no part."""
+        return event_type.latest.local_id
+
+    def schema(self, schema_id: int) -> AvroSchema | None:
+        """One of the versions given, or None."""
+        return self._by_id.get(schema_id)
+
+
+def split(value: bytes | None) -> tuple[int, bytes]:
+    """The schema id and the Avro body of a record's value; raises `PoisonRecord` when it is not in the wire format."""
+    if value is None:
+        raise PoisonRecord("VALUE_CONVERTER", "the value is null")
+    if len(value) < _HEADER.size or value[0] != 0:
+        raise PoisonRecord("VALUE_CONVERTER", f"not in Confluent's wire format: it starts with {value[:5]!r}")
+    return _HEADER.unpack_from(value)[1], value[_HEADER.size :]
+
+
+def read(schema: AvroSchema, body: bytes, reader: AvroSchema | None = None) -> Any:
+    """Read one whole Avro body; raises `PoisonRecord` on anything else, trailing bytes included."""
+    buffer = io.BytesIO(body)
+    try:
+        # The reader's schema is only given when it differs: resolving costs time on every record.
+        datum = fastavro.schemaless_reader(
+            buffer, schema.parsed, None if reader is None or reader.text == schema.text else reader.parsed
+        )
+    except Exception as error:
+        reason = f"not readable as {schema.parsed.get('name', 'Avro')}: {type(error).__name__}: {error}"
+        raise PoisonRecord("VALUE_CONVERTER", reason) from error
+    if left := len(body) - buffer.tell():
+        raise PoisonRecord("VALUE_CONVERTER", f"{left} bytes are left after the Avro record")
+    return datum
+
+
+def write(schema_id: int, schema: AvroSchema, datum: Mapping[str, Any]) -> bytes:
+    """Encode one record in the wire format."""
+    buffer = io.BytesIO()
+    buffer.write(_HEADER.pack(0, schema_id))
+    fastavro.schemaless_writer(buffer, schema.parsed, datum)
+    return buffer.getvalue()
+
+
+class Codec(Generic[E]):
+    """Reads and writes the events of one topic; every known version is read as the latest."""
+
+    def __init__(self, event_type: EventType[E], schemas: SchemaSource, topic: str) -> None:
+        self._type = event_type
+        self._schemas = schemas
+        self._id = schemas.id_of(event_type, f"{topic}-value")
+        self._writers: dict[int, AvroSchema] = {self._id: event_type.latest}
+
+    def encode(self, event: E) -> bytes:
+        """The record's value."""
+        return write(self._id, self._type.latest, event.model_dump())
+
+    def decode(self, value: bytes | None) -> E:
+        """The event, validated; raises `PoisonRecord`, or `RetriableError` when the registry cannot be asked."""
+        schema_id, body = split(value)
+        datum = read(self._writer(schema_id), body, self._type.latest)
+        try:
+            return self._type.model.model_validate(datum)
+        except ValidationError as error:
+            raise PoisonRecord("VALUE_CONVERTER", explain(error)) from error
+
+    def _writer(self, schema_id: int) -> AvroSchema:
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            writer = self._schemas.schema(schema_id)
+            if writer is None:
+                raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
+            self._writers[schema_id] = writer
+        return writer
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error in one line: each field, its value and what is wrong with it."""
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'record'} = {item['input']!r:.80}: {item['msg']}"
+        for item in error.errors(include_url=False)
+    )

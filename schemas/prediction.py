@@ -1,0 +1,16 @@
+"""`prediction`: what one model says of one subject."""
+
+from pydantic import AwareDatetime, Field
+
+from schemas.event import Event
+
+
+class Prediction(Event):
+    """One value of one model for one subject; a repeated event gives the same `prediction_id`."""
+
+    prediction_id: str
+    subject_id: str = Field(min_length=1)
+    model: str = Field(min_length=1)
+    model_version: str
+    value: float
+    predicted_at: AwareDatetime
