@@ -111,6 +111,12 @@ def ride_ids(checksum: str, rows: Iterable[int]) -> list[str]:
     return [f"{row:08x}{tail}" for row in rows]
 
 
+def named_month(path: Path) -> str | None:
+    """The month in a file's name, as 2023-02; None when the name holds none, or several."""
+    months = set(re.findall(r"(?<!\d)20\d\d-(?:0[1-9]|1[0-2])(?!\d)", path.name))
+    return months.pop() if len(months) == 1 else None
+
+
 def _checksum(path: Path) -> str:
     if not path.exists():
         raise SettingsError(f"{path} does not exist")
@@ -166,9 +172,9 @@ def _month(pickup_at: pl.Expr) -> pl.Expr:
 
 def _months(path: Path, pickup_at: pl.Series) -> list[int]:
     """The months that the file is of, as 202302: the one in its name, or those that hold 1 % of its rows."""
-    named = set(re.findall(r"(?<!\d)(20\d\d)-(0[1-9]|1[0-2])(?!\d)", path.name))
-    if len(named) == 1:
-        return [int("".join(named.pop()))]
+    named = named_month(path)
+    if named is not None:
+        return [int(named.replace("-", ""))]
     counts = pickup_at.to_frame().select(month=_month(pl.col("pickup_at"))).group_by("month").len()
     common = counts.filter(pl.col("len") >= _COMMON_MONTH * pickup_at.len(), pl.col("month").is_between(200001, 209912))
     return common["month"].sort().to_list()
