@@ -82,7 +82,7 @@ def read_columns(path: Path, columns: Mapping[str, Column]) -> pl.DataFrame:
         picked = table.select(pl.col(found[name]).alias(name) for name in columns)
         frame = picked.with_row_index("row", offset=1).collect()
     except (PolarsError, OSError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = str(error).split("\n", maxsplit=1)[0].removeprefix("parquet: ")
         raise SettingsError(f"{path} cannot be read as {_format(path)}: {reason}") from error
     if frame.is_empty():
         raise SettingsError(f"{path} is empty: it has column names and no rows")
