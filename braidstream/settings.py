@@ -1,0 +1,183 @@
+"""Every setting, read from the environment once, by whoever composes a program.
+
+Any property of librdkafka passes through: `KAFKA_SASL_USERNAME` is `sasl.username`. Those that this package has to
+set itself are refused by name, as are those that librdkafka does not know.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from braidstream.errors import SettingsError
+
+Guarantee = Literal["exactly_once", "at_least_once"]
+
+_OWN = {
+    "auto.offset.reset": "a group without offsets starts at the beginning, and a lost offset stops the worker",
+    "client.id": "it is the group's name",
+    "enable.auto.commit": "offsets are committed with the results",
+    "enable.auto.offset.store": "offsets are committed with the results",
+    "enable.idempotence": "it is always on",
+    "enable.partition.eof": "the loop does not use it",
+    "group.id": "it is the group's name, made of TOPIC_PREFIX and the worker's name",
+    "isolation.level": "it is always read_committed",
+    "partitioner": "keys are always partitioned by murmur2_random, as Java's clients do",
+    "transactional.id": "shared by replicas it would make them fence each other; it is <group>-<hostname>-<pid>",
+}
+
+S = TypeVar("S", bound="Settings")
+
+
+def _kafka_properties(environ: Mapping[str, str]) -> dict[str, str]:
+    prefix = "KAFKA_"
+    return {
+        name.removeprefix(prefix).lower().replace("_", "."): value
+        for name, value in environ.items()
+        if name.startswith(prefix) and name != prefix
+    }
+
+
+class Settings(BaseSettings):
+    """What every program needs to reach Kafka and the registry, and to log."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    kafka: Mapping[str, str] = Field(
+        default_factory=lambda: MappingProxyType({}),
+        repr=False,
+        description="`KAFKA_<PROPERTY>`: any property of librdkafka, for example `KAFKA_BOOTSTRAP_SERVERS`.",
+    )
+    schema_registry_url: str | None = Field(
+        None, description="Address of a schema registry; without one, schema ids come from the files in `schemas/`."
+    )
+    schema_registry_user: str | None = Field(None, description="User name for the registry.")
+    schema_registry_password: SecretStr | None = Field(None, description="Password for the registry.")
+    topic_prefix: str = Field("", description="Put before the name of every topic and group.")
+    partitions: int = Field(6, ge=1, description="Partitions of every topic; checked at start.")
+    replication_factor: int | None = Field(
+        None, ge=1, description="Replicas of topics that are created; without it, the broker's default."
+    )
+    broker_timeout: float = Field(
+        60.0, gt=0, description="Seconds to go on without an answer of the broker or the registry before giving up."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+    @classmethod
+    def load(cls: type[S], environ: Mapping[str, str] = os.environ) -> S:
+        """Read the environment; raises `SettingsError` naming each wrong setting."""
+        try:
+            return cls(kafka=MappingProxyType(_kafka_properties(environ)))
+        except ValidationError as error:
+            raise SettingsError(f"wrong settings: {_named(error)}") from None
+
+    @field_validator("kafka")
+    @classmethod
+    def _refuse_own_properties(cls, kafka: Mapping[str, str]) -> Mapping[str, str]:
+        for name, why in _OWN.items():
+            if name in kafka:
+                raise ValueError(f"KAFKA_{name.upper().replace('.', '_')} cannot be set: {why}")
+        return kafka
+
+    @model_validator(mode="after")
+    def _registry_credentials_belong_together(self) -> Self:
+        if (self.schema_registry_user is None) != (self.schema_registry_password is None):
+            raise ValueError("SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD are set together or not at all")
+        if self.schema_registry_user is not None and self.schema_registry_url is None:
+            raise ValueError("SCHEMA_REGISTRY_USER does nothing without SCHEMA_REGISTRY_URL")
+        return self
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The brokers' addresses; raises `SettingsError` when there are none."""
+        servers = self.kafka.get("bootstrap.servers")
+        if not servers:
+            raise SettingsError("KAFKA_BOOTSTRAP_SERVERS is not set: give the broker's address, as in localhost:9092")
+        return servers
+
+    def named(self, name: str) -> str:
+        """The topic or group of this name, with the prefix."""
+        return f"{self.topic_prefix}{name}"
+
+
+class WorkerSettings(Settings):
+    """What a worker needs besides."""
+
+    processing_guarantee: Guarantee = Field(
+        "exactly_once", description="`exactly_once` (transactions) or `at_least_once` (brokers without them)."
+    )
+    batch_size: int = Field(2000, ge=1, le=100_000, description="Most records taken at once.")
+    dead_letter_run: int = Field(
+        1000, ge=1, description="This many dead letters in a row stop the worker: a bad deployment, not bad records."
+    )
+    dead_letter_share: float = Field(
+        0.5, gt=0, le=1, description="More than this share of dead letters in the last 10,000 records stops the worker."
+    )
+    health_file: Path | None = Field(
+        None, description="Where the worker writes its state for `braidstream health`; nowhere when unset."
+    )
+
+    @model_validator(mode="after")
+    def _guarantee_can_be_kept(self) -> Self:
+        if self.processing_guarantee == "at_least_once" and "transaction.timeout.ms" in self.kafka:
+            raise ValueError("KAFKA_TRANSACTION_TIMEOUT_MS does nothing with PROCESSING_GUARANTEE=at_least_once")
+        return self
+
+
+class ScoringSettings(WorkerSettings):
+    """What a model's worker needs besides."""
+
+    model_uri: str | None = Field(
+        None, description="The model to serve: a folder. Default: `models/<name of the consumer>`."
+    )
+
+
+class DecisionSettings(WorkerSettings):
+    """What a decision service needs besides."""
+
+    expected_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        description="Models that a decision waits for, separated by commas."
+    )
+    decision_deadline: float = Field(
+        30.0, gt=0, description="Seconds from the first sight of the subject's event to a decision without the missing."
+    )
+    deadline_grace: float = Field(
+        10.0, gt=0, description="Seconds after a deadline from which a decision that still waits to be made is logged."
+    )
+    remember: float = Field(
+        3600.0, gt=0, description="Seconds that a closed subject is known, for its repeats and late predictions."
+    )
+    max_open: int = Field(
+        1_000_000, ge=1, description="Open decisions of a worker at which it stops reading new subjects."
+    )
+
+    @field_validator("expected_models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("expected_models")
+    @classmethod
+    def _distinct(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if not models or len(set(models)) != len(models):
+            raise ValueError("name at least one model, each once")
+        return models
+
+
+def _named(error: ValidationError) -> str:
+    """The error with the environment's names; never the values: they may be secret."""
+    parts = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = ".".join(map(str, item["loc"])).upper()
+        message = item["msg"].removeprefix("Value error, ")
+        parts.append(message if not name or name == "KAFKA" else f"{name}: {message}")
+    return "; ".join(parts)

@@ -1,0 +1,207 @@
+"""The state of open decisions in a compacted topic: written with the decisions, read when a partition is taken over.
+
+A partition is restored up to its high watermark, not to its last stable offset: while a crashed writer's transaction
+is open, that one would miss newer commits (KAFKA-10167).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
+
+from braidstream.avro import AvroSchema, EventType, SchemaSource, read, split, write
+from braidstream.deciding.join import Outcome, State
+from braidstream.deciding.policy import Evidence
+from braidstream.errors import FatalError, PoisonRecord
+from braidstream.streaming.ports import LogEnds, Partition
+
+_READ_AT_ONCE = 5000
+_READ_WAIT = 0.05
+
+
+class StateCodec:
+    """Turns a `State` into a value of `decision_state` and back."""
+
+    def __init__(self, event_type: EventType[Any], schemas: SchemaSource, topic: str) -> None:
+        self._latest: AvroSchema = event_type.latest
+        self._schemas = schemas
+        self._id = schemas.id_of(event_type, f"{topic}-value")
+
+    def encode(self, subject_id: str, state: State) -> bytes:
+        """The record's value."""
+        datum = {
+            "subject_id": subject_id,
+            **state._asdict(),
+            "evidence": [evidence._asdict() for evidence in state.evidence],
+            "outcome": state.outcome._asdict() if state.outcome is not None else None,
+        }
+        return write(self._id, self._latest, datum)
+
+    def decode(self, value: bytes) -> State:
+        """The state; raises `PoisonRecord`."""
+        schema_id, body = split(value)
+        writer = self._latest if schema_id == self._id else self._schemas.schema(schema_id)
+        if writer is None:
+            raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
+        datum = read(writer, body, self._latest)
+        outcome = datum["outcome"]
+        return State(
+            event=datum["event"],
+            expected=_shared(datum["expected"]),
+            evidence=tuple(
+                Evidence(sys.intern(e["model"]), sys.intern(e["model_version"]), e["value"]) for e in datum["evidence"]
+            ),
+            first_seen_at=_milliseconds(datum["first_seen_at"]),
+            expires_at=_milliseconds(datum["expires_at"]),
+            outcome=Outcome(outcome["revision"], sys.intern(outcome["action"]), outcome["complete"])
+            if outcome
+            else None,
+        )
+
+
+def _shared(models: Sequence[str]) -> tuple[str, ...]:
+    """One tuple for all subjects that expect the same models."""
+    key = tuple(models)
+    return _EXPECTED.setdefault(key, key)
+
+
+_EXPECTED: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
+
+
+class ChangelogReader(Protocol):
+    """The part of a consumer without a group that a restore needs."""
+
+    def assign(self, partitions: list[TopicPartition]) -> None: ...
+    def consume(self, num_messages: int, timeout: float) -> list[Message]: ...
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]: ...
+    def get_watermark_offsets(self, partition: TopicPartition, timeout: float, cached: bool) -> tuple[int, int]: ...
+    def close(self) -> None: ...
+
+
+class Restore:
+    """Reads the changelog of partitions in small steps, so that the main loop goes on polling.
+
+    `take` is given every record in order: partition number, subject, and its state or None for a tombstone.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        make_reader: Callable[[], ChangelogReader],
+        ends: LogEnds,
+        codec: StateCodec,
+        take: Callable[[int, str, State | None], None],
+    ) -> None:
+        self._topic = topic
+        self._make_reader = make_reader
+        self._ends = ends
+        self._codec = codec
+        self._take = take
+        self._reader: ChangelogReader | None = None
+        self._asked: dict[int, Callable[[], Mapping[Partition, int] | None]] = {}
+        self._targets: dict[int, int] = {}
+        self._reading: set[int] = set()
+        self._records = 0
+        self._log = structlog.get_logger()
+
+    @property
+    def partitions(self) -> set[int]:
+        """The partition numbers that are being restored."""
+        return self._asked.keys() | self._targets.keys()
+
+    def start(self, partitions: Iterable[int]) -> None:
+        """Begin with these partitions, again from their beginning if they were under way."""
+        for number in partitions:
+            self._targets.pop(number, None)
+            self._asked[number] = self._ends.ask([Partition(self._topic, number)])
+        self._assign()
+
+    def stop(self, partitions: Iterable[int]) -> None:
+        """Drop these partitions."""
+        for number in partitions:
+            self._asked.pop(number, None)
+            self._targets.pop(number, None)
+        self._assign()
+
+    def step(self) -> set[int]:
+        """Read a little; the partitions that are restored with this step. Raises `RetriableError`."""
+        self._hear()
+        if not self._targets:
+            return set()
+        assert self._reader is not None
+        for message in self._reader.consume(_READ_AT_ONCE, _READ_WAIT):
+            self._read(message)
+        done = {number for number in self._targets if self._position(number) >= self._targets[number]}
+        if done:
+            self._log.info("restored", topic=self._topic, partitions=sorted(done), records=self._records)
+            self.stop(done)
+        return done
+
+    def _hear(self) -> None:
+        """Take the ends that the broker has told; a partition whose end is not known is asked for again."""
+        for number, answer in list(self._asked.items()):
+            try:
+                ends = answer()
+            except Exception:
+                self._asked[number] = self._ends.ask([Partition(self._topic, number)])
+                raise
+            if ends is not None:
+                del self._asked[number]
+                self._targets[number] = ends[Partition(self._topic, number)]
+                self._assign()
+
+    def _assign(self) -> None:
+        """Read what has a target: what was being read from where it is, the others from their beginning."""
+        if self._reader is None and self._targets:
+            self._reader = self._make_reader()
+        if self._reader is not None and not self._targets:
+            self._reader.close()
+            self._reader = None
+            self._records = 0
+        if self._reader is not None:
+            starts = {n: self._delivered(n) if n in self._reading else None for n in self._targets}
+            self._reader.assign(
+                [TopicPartition(self._topic, n, OFFSET_BEGINNING if at is None else at) for n, at in starts.items()]
+            )
+        self._reading = set(self._targets)
+
+    def _position(self, number: int) -> int:
+        position = self._delivered(number)
+        if position is not None:
+            return position
+        assert self._reader is not None
+        # Nothing was delivered: an empty partition begins where it ends.
+        return self._reader.get_watermark_offsets(TopicPartition(self._topic, number), timeout=10.0, cached=False)[0]
+
+    def _delivered(self, number: int) -> int | None:
+        assert self._reader is not None
+        position = self._reader.position([TopicPartition(self._topic, number)])[0].offset
+        return position if position >= 0 else None
+
+    def _read(self, message: Message) -> None:
+        at = f"{self._topic} [{message.partition()}] offset {message.offset()}"
+        if (error := message.error()) is not None:
+            if error.retriable():
+                return
+            raise FatalError(f"{at}: {error.str()}")
+        number, key, value = int(message.partition() or 0), message.key(), message.value()
+        if key is None or number not in self._targets:
+            return
+        try:
+            state = self._codec.decode(value) if value is not None else None
+        except PoisonRecord as error:
+            raise FatalError(
+                f"{at}: the state of an open decision cannot be read: {error}. It was not written by this service; "
+                "remove that record (a tombstone for its key) and start again."
+            ) from error
+        self._take(number, key.decode(errors="replace"), state)
+        self._records += 1

@@ -1,0 +1,156 @@
+"""Makes confluent-kafka's clients from the settings: what each is set to, and why."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Literal
+
+import confluent_kafka
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo, OffsetSpec
+
+from braidstream.errors import RetriableError, SettingsError
+from braidstream.logs import client_logger
+from braidstream.settings import Settings
+from braidstream.streaming.ports import Consumer, Partition, Producer
+
+Assignment = Literal["cooperative", "range"]
+
+# By default librdkafka waits a second before it fetches again after its queue was full: a fast consumer starves.
+_FETCH = {"fetch.queue.backoff.ms": "10", "queued.min.messages": "100000"}
+# Tiny transactions back to back meet CONCURRENT_TRANSACTIONS; the default back-off of 100 ms would be their latency.
+_TRANSACTION = {"transaction.timeout.ms": "10000", "message.timeout.ms": "10000", "retry.backoff.ms": "5"}
+_PRODUCER = {
+    "enable.idempotence": "true",
+    "partitioner": "murmur2_random",
+    "linger.ms": "5",
+    "queue.buffering.max.messages": "1000000",
+    "message.max.bytes": str(1_048_576 + 65_536),
+}
+# Taking over from a killed worker waits for the session timeout: 45 s by default.
+_CLASSIC_GROUP = {"session.timeout.ms": "10000", "heartbeat.interval.ms": "3000"}
+
+
+def _base(settings: Settings, name: str) -> dict[str, Any]:
+    settings.bootstrap_servers  # noqa: B018 - says what to set when it is missing
+    return {"client.id": name, **settings.kafka}
+
+
+def make_client(kind: Callable[..., Any], config: Mapping[str, Any]) -> Any:
+    """A client of this kind; raises `SettingsError` with the environment's name of a property that is refused."""
+    try:
+        return kind(dict(config), logger=client_logger())
+    except (KafkaException, ValueError, TypeError) as error:
+        cause = error.args[0] if error.args else error
+        message = cause.str() if isinstance(cause, KafkaError) else str(cause)
+        for name in sorted(config, key=len, reverse=True):
+            if f'"{name}"' in message:
+                message = f"KAFKA_{name.upper().replace('.', '_')}: {message}"
+                break
+        raise SettingsError(f"librdkafka refuses its configuration: {message}") from None
+
+
+def is_eager(settings: Settings, assignment: Assignment) -> bool:
+    """Whether a group rebalances by giving up everything first: the classic protocol's range assignor does."""
+    return settings.kafka.get("group.protocol", "classic") == "classic" and assignment == "range"
+
+
+def consumer_config(settings: Settings, group: str, assignment: Assignment) -> dict[str, Any]:
+    """The configuration of a worker's consumer; raises `SettingsError` on an assignor that it cannot work with.
+
+    `range` gives a member the same partition numbers of every topic, which a join needs.
+    """
+    config: dict[str, Any] = {**_FETCH}
+    if settings.kafka.get("group.protocol", "classic") == "classic":
+        strategy = "range" if assignment == "range" else "cooperative-sticky"
+        config |= {**_CLASSIC_GROUP, "partition.assignment.strategy": strategy}
+        fixed = "partition.assignment.strategy"
+    else:
+        config |= {"group.remote.assignor": "range"} if assignment == "range" else {}
+        fixed = "group.remote.assignor"
+    chosen = settings.kafka.get(fixed)
+    if chosen is not None and chosen != config.get(fixed, chosen):
+        raise SettingsError(
+            f"KAFKA_{fixed.upper().replace('.', '_')}={chosen} cannot be used by {group}: it needs {config[fixed]}"
+        )
+    return {
+        **config,
+        **_base(settings, group),
+        "group.id": group,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": "false",
+        "enable.auto.offset.store": "false",
+        "auto.offset.reset": "error",
+    }
+
+
+def worker_consumer(
+    settings: Settings, group: str, assignment: Assignment, on_error: Callable[[Any], None]
+) -> Consumer:
+    """The consumer of a worker; `on_error` hears of lost brokers and the like, and must not raise."""
+    config = consumer_config(settings, group, assignment)
+    consumer: Consumer = make_client(confluent_kafka.Consumer, {**config, "error_cb": on_error})
+    return consumer
+
+
+def reader(settings: Settings, name: str) -> Any:
+    """A consumer without a group, for reading given partitions: a `confluent_kafka.Consumer`."""
+    config = {**_FETCH, **_base(settings, name), "group.id": name, "isolation.level": "read_committed"}
+    config |= {"enable.auto.commit": "false", "auto.offset.reset": "earliest", "enable.partition.eof": "false"}
+    for group_only in ("group.protocol", "group.remote.assignor"):
+        config.pop(group_only, None)
+    return make_client(confluent_kafka.Consumer, config)
+
+
+def transactional_id(group: str) -> str:
+    """Distinct for each worker, and the same for a container that is restarted."""
+    return f"{group}-{socket.gethostname()}-{os.getpid()}"
+
+
+def transactional_producer(settings: Settings, group: str) -> Producer:
+    """A producer whose records are seen when its transaction is committed."""
+    config = {**_PRODUCER, **_TRANSACTION, **_base(settings, group), "transactional.id": transactional_id(group)}
+    producer: Producer = make_client(confluent_kafka.Producer, config)
+    return producer
+
+
+def plain_producer(settings: Settings, name: str) -> Producer:
+    """An idempotent producer whose records are seen at once."""
+    config = {**_PRODUCER, **_base(settings, name)}
+    producer: Producer = make_client(confluent_kafka.Producer, config)
+    return producer
+
+
+def admin(settings: Settings) -> AdminClient:
+    """A client for topics and offsets."""
+    client: AdminClient = make_client(AdminClient, _base(settings, "admin"))
+    return client
+
+
+class BrokerLogEnds:
+    """The ends of partitions, asked of the broker (see `LogEnds`)."""
+
+    def __init__(self, client: AdminClient) -> None:
+        self._client = client
+
+    def ask(self, partitions: Sequence[Partition]) -> Callable[[], Mapping[Partition, int] | None]:
+        """Ask for the high watermarks, so that what an open transaction has written is counted too."""
+        end = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked: dict[TopicPartition, Future[ListOffsetsResultInfo]] = self._client.list_offsets(
+            {TopicPartition(*partition): end for partition in partitions},
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        )
+
+        def answer() -> Mapping[Partition, int] | None:
+            if not all(future.done() for future in asked.values()):
+                return None
+            try:
+                return {Partition(at.topic, at.partition): future.result().offset for at, future in asked.items()}
+            except KafkaException as error:
+                raise RetriableError(f"the broker did not tell where the partitions end: {error}") from error
+
+        return answer

@@ -1,0 +1,87 @@
+"""Dead letters: the record as it came, with headers that say where from and why; and when there are too many."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from confluent_kafka import Message
+
+from braidstream.errors import FatalError, PoisonRecord
+from braidstream.streaming.publisher import OutRecord
+
+MAX_HEADER = 4096
+"""Bytes that an exception's text may take in a header: the dead letter must stay smaller than its topic allows."""
+
+PREFIX = "__connect.errors."
+"""The headers have Kafka Connect's names (`errors.deadletterqueue.context.headers.enable`)."""
+
+
+def _text(value: object) -> bytes:
+    return str(value).encode(errors="replace")[:MAX_HEADER]
+
+
+def dead_letter(topic: str, record: Message, error: Exception, group: str) -> OutRecord:
+    """The dead letter of a record: key, value and headers untouched, on the partition number that it came from."""
+    cause = error.__cause__ if isinstance(error, PoisonRecord) and error.__cause__ is not None else error
+    context = {
+        "topic": record.topic(),
+        "partition": record.partition(),
+        "offset": record.offset(),
+        "stage": error.stage if isinstance(error, PoisonRecord) else "TRANSFORMATION",
+        "exception.class.name": f"{type(cause).__module__}.{type(cause).__qualname__}",
+        "exception.message": str(error),
+        "group": group,
+    }
+    headers = [(name, value) for name, value in raw_headers(record) if not name.startswith(PREFIX)]
+    headers += [(f"{PREFIX}{name}", _text(value)) for name, value in context.items()]
+    return OutRecord(topic, int(record.partition() or 0), record.key(), record.value(), headers)
+
+
+def raw_headers(record: Message) -> list[tuple[str, bytes]]:
+    """The record's headers as pairs; a header without a value has an empty one."""
+    headers = record.headers() or []
+    pairs: Sequence[tuple[str, object]] = list(headers.items()) if isinstance(headers, dict) else headers
+    return [(name, value if isinstance(value, bytes) else _text(value or "")) for name, value in pairs]
+
+
+class DeadLetterLimit:
+    """Stops a worker whose records nearly all fail: that is a bad deployment, not bad records.
+
+    `run` dead letters in a row, or more than `share` of the last `window` records, are too many.
+    """
+
+    def __init__(self, run: int, share: float, window: int = 10_000) -> None:
+        self._run = run
+        self._share = share
+        self._window = window
+        self._recent: deque[tuple[int, int]] = deque()
+        self._records = 0
+        self._dead = 0
+        self._in_a_row = 0
+
+    def observe(self, dead: Sequence[bool]) -> None:
+        """Count a batch, record by record in order; raises `FatalError` when it is one too many."""
+        for is_dead in dead:
+            self._in_a_row = self._in_a_row + 1 if is_dead else 0
+            if self._in_a_row >= self._run:
+                raise FatalError(
+                    f"{self._in_a_row} records in a row went to the dead letters (DEAD_LETTER_RUN): stopping before "
+                    "the rest does. Look at the last ones with `braidstream tail dead_letters`, mend the worker or "
+                    "the producer, and start again: it goes on at the first record of this batch."
+                )
+        self._add(len(dead), sum(dead))
+        if self._records >= self._window and self._dead > self._share * self._records:
+            raise FatalError(
+                f"{self._dead} of the last {self._records} records went to the dead letters (DEAD_LETTER_SHARE): "
+                "stopping before the rest does. Look at them with `braidstream tail dead_letters`."
+            )
+
+    def _add(self, records: int, dead: int) -> None:
+        self._recent.append((records, dead))
+        self._records += records
+        self._dead += dead
+        while self._records - self._recent[0][0] >= self._window:
+            old_records, old_dead = self._recent.popleft()
+            self._records -= old_records
+            self._dead -= old_dead

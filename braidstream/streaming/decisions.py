@@ -1,0 +1,246 @@
+"""The decision service's work: joins subjects with their predictions, partition by partition, with a changelog."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic
+
+import structlog
+from confluent_kafka import Message
+
+from braidstream.avro import Codec, E
+from braidstream.deciding.join import Decided, Join, PolicyError, Rules, State
+from braidstream.deciding.policy import Evidence
+from braidstream.errors import PoisonRecord
+from braidstream.streaming.changelog import Restore, StateCodec
+from braidstream.streaming.fence import Fence
+from braidstream.streaming.ports import Partition
+from braidstream.streaming.processor import DeadLetters, Intake, Work
+from braidstream.streaming.publisher import OutRecord
+from schemas import decision
+from schemas.prediction import Prediction
+
+_FENCE_PATIENCE = 0.005
+
+
+@dataclass(frozen=True)
+class DecisionTopics(Generic[E]):
+    """What the decision service reads and writes, by full topic names."""
+
+    subjects: Intake[E]
+    predictions: Intake[Prediction]
+    decisions: str
+    decision_codec: Codec[decision.Decision]
+    state: str
+    state_codec: StateCodec
+
+
+class DecisionProcessor(Generic[E]):
+    """Reads subjects' events and predictions, publishes decisions and their changelog.
+
+    A partition number is acted on while it is owned in both topics and its state is restored. `max_open` bounds the
+    open decisions: at it, no new subjects are read. `grace` in milliseconds is how late a deadline may fire before it
+    is logged. `clock` gives milliseconds since 1970, UTC.
+    """
+
+    joins = True
+
+    def __init__(
+        self,
+        topics: DecisionTopics[E],
+        rules: Rules[E],
+        dead_letters: DeadLetters,
+        fence: Fence,
+        make_restore: Callable[[Callable[[int, str, State | None], None]], Restore],
+        *,
+        max_open: int,
+        grace: int,
+        clock: Callable[[], int],
+    ) -> None:
+        self.topics: tuple[str, ...] = (topics.subjects.name, topics.predictions.name)
+        self._topics = topics
+        self._rules = rules
+        self._dead_letters = dead_letters
+        self._fence = fence
+        self._restore = make_restore(self._restored)
+        self._max_open = max_open
+        self._grace = grace
+        self._clock = clock
+        self._owned: set[Partition] = set()
+        self._joins: dict[int, Join[E]] = {}
+        self._full = False
+        self._log = structlog.get_logger()
+
+    def rebalanced(self, revoked: Collection[Partition], assigned: Collection[Partition]) -> None:
+        """Drop the state of what went, and begin to restore what came."""
+        self._owned = (self._owned - set(revoked)) | set(assigned)
+        self._fence.forget([*revoked, *assigned])
+        gone = {partition.number for partition in revoked}
+        for number in gone & self._joins.keys():
+            del self._joins[number]
+        if gone & self._restore.partitions:
+            self._restore.stop(gone & self._restore.partitions)
+        whole = {n for n in {p.number for p in self._owned} if all(Partition(t, n) in self._owned for t in self.topics)}
+        if new := whole - self._joins.keys():
+            self._joins |= {number: Join(self._rules) for number in new}
+            self._restore.start(new)
+
+    def held(self) -> Collection[Partition]:
+        """What is being restored, what is owned in one topic only, and the subjects while too many are open."""
+        waiting = {p for p in self._owned if p.number not in self._ready()}
+        if self._full:
+            waiting |= {p for p in self._owned if p.topic == self._topics.subjects.name}
+        return waiting
+
+    def patience(self) -> float:
+        """Until the next deadline; not at all while state is being restored."""
+        if self._restore.partitions:
+            return 0.0
+        if self._fence.busy:
+            return _FENCE_PATIENCE
+        expiries = [at for join in self._joins.values() if (at := join.next_expiry()) is not None]
+        return max(0.0, (min(expiries) - self._clock()) / 1000) if expiries else float("inf")
+
+    def process(self, records: Sequence[Message], positions: Callable[[], Mapping[Partition, int]]) -> Work:
+        """Join the records, let deadlines fire, and collect what changed."""
+        if self._restore.partitions:
+            for number in self._restore.step():
+                self._log.info("open decisions", partition=number, open=self._joins[number].open)
+        now = self._clock()
+        work = Work(partitions={Partition(str(r.topic()), int(r.partition() or 0)) for r in records})
+        work.counts["in"] = len(records)
+        self._dead_letters.add(work, records, self._join(records, now))
+        self._expire(work, positions, now)
+        for number in self._ready():
+            self._collect(work, number)
+        work.counts["out"] = work.counts["decisions"]
+        return work
+
+    def commit(self) -> None:
+        """The changes are in the log."""
+        for join in self._joins.values():
+            join.commit()
+        self._full = sum(join.open for join in self._joins.values()) >= self._max_open
+
+    def rollback(self) -> None:
+        """Be as before the last `process`; what is read again has yet to be proven read."""
+        for join in self._joins.values():
+            join.rollback()
+        self._fence.forget(self._owned)
+
+    def waiting_for(self) -> str | None:
+        """A member without partitions is ready."""
+        restoring = self._restore.partitions
+        return f"restoring partitions {sorted(restoring)} of {self._topics.state}" if restoring else None
+
+    def gauges(self) -> Mapping[str, int]:
+        """Open decisions, and everything that is held."""
+        return {
+            "open": sum(join.open for join in self._joins.values()),
+            "subjects_held": sum(len(join) for join in self._joins.values()),
+        }
+
+    def _ready(self) -> set[int]:
+        return self._joins.keys() - self._restore.partitions
+
+    def _restored(self, number: int, subject_id: str, state: State | None) -> None:
+        self._joins[number].restore(subject_id, state)
+
+    def _join(self, records: Sequence[Message], now: int) -> dict[int, Exception]:
+        """Give each record to its join; the errors of those that cannot be, by index."""
+        errors: dict[int, Exception] = {}
+        for index, record in enumerate(records):
+            join = self._joins[int(record.partition() or 0)]
+            try:
+                if record.topic() == self._topics.subjects.name:
+                    self._topics.subjects.read(record)
+                    join.event((record.key() or b"").decode(), record.value() or b"", now)
+                else:
+                    prediction = self._topics.predictions.read(record)
+                    evidence = Evidence(prediction.model, prediction.model_version, prediction.value)
+                    join.prediction(prediction.subject_id, evidence, now)
+            except (PoisonRecord, PolicyError) as error:
+                errors[index] = error
+        return errors
+
+    def _expire(self, work: Work, positions: Callable[[], Mapping[Partition, int]], now: int) -> None:
+        due = {number for number in self._ready() if self._joins[number].due(now)}
+        if due:
+            self._fence.ask([Partition(topic, number) for number in due for topic in self.topics], now)
+        if not self._fence.busy:
+            return
+        self._fence.update(positions())
+        for number in due:
+            events, predictions = (self._fence.proven(Partition(topic, number)) for topic in self.topics)
+            self._advance(work, number, now, predictions, events)
+
+    def _advance(self, work: Work, number: int, now: int, predictions_read: int, events_read: int) -> None:
+        join = self._joins[number]
+        while True:
+            try:
+                join.advance(now, predictions_read, events_read)
+                break
+            except PolicyError as error:
+                self._give_up(work, number, error)
+
+    def _give_up(self, work: Work, number: int, error: PolicyError) -> None:
+        """No record is at fault when the policy fails at a deadline: the subject's own event is the dead letter."""
+        join = self._joins[number]
+        state = join.state(error.subject_id)
+        assert state is not None
+        event = Message(
+            topic=self._topics.subjects.name, partition=number, key=error.subject_id.encode(), value=state.event
+        )
+        self._dead_letters.add(work, [event], {0: error})
+        join.forget(error.subject_id)
+
+    def _collect(self, work: Work, number: int) -> None:
+        changes = self._joins[number].changes()
+        if not changes.states and not changes.counts:
+            return
+        work.counts += Counter(changes.counts)
+        work.counts["decisions"] += len(changes.decisions)
+        for decided in changes.decisions:
+            self._tell_if_late(number, decided)
+            work.records.append(self._decision(number, decided))
+        for subject_id, state in changes.states.items():
+            value = self._topics.state_codec.encode(subject_id, state) if state is not None else None
+            work.records.append(OutRecord(self._topics.state, number, subject_id.encode(), value, []))
+        if changes.counts.get("orphans"):
+            self._log.warning(
+                "predictions without a subject dropped", partition=number, subjects=changes.counts["orphans"]
+            )
+        # With no offsets the broker would not check that this member still owns the partition.
+        work.partitions |= {Partition(topic, number) for topic in self.topics}
+
+    def _tell_if_late(self, number: int, decided: Decided) -> None:
+        late = decided.decided_at - decided.opened_at - self._rules.deadline - self._grace
+        if decided.missing and decided.revision == 0 and late > 0:
+            self._log.warning(
+                "decided late: the predictions had to be read first",
+                subject=decided.subject_id,
+                partition=number,
+                seconds_after_deadline=(late + self._grace) / 1000,
+            )
+
+    def _decision(self, number: int, decided: Decided) -> OutRecord:
+        event = decision.Decision(
+            subject_id=decided.subject_id,
+            revision=decided.revision,
+            action=decided.verdict.action,
+            reasons=list(decided.verdict.reasons),
+            complete=not decided.missing,
+            missing=list(decided.missing),
+            evidence=[decision.Evidence(**evidence._asdict()) for evidence in decided.evidence],
+            opened_at=_time(decided.opened_at),
+            decided_at=_time(decided.decided_at),
+        )
+        value = self._topics.decision_codec.encode(event)
+        return OutRecord(self._topics.decisions, number, decided.subject_id.encode(), value, [])
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

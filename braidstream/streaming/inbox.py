@@ -1,0 +1,244 @@
+"""The consuming side of a worker: whole batches of what it owns, and going back after an abort."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from braidstream.errors import FatalError, RetriableError, UnavailableError
+from braidstream.streaming.ports import Consumer, Partition
+
+_CALL_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one call of `take` brought.
+
+    `group` is the group's metadata as of the moment the records were taken: the broker refuses a transaction that
+    carries it once another member owns a partition of these records. `revoked` and `assigned` came before the records,
+    in this order.
+    """
+
+    records: Sequence[Message]
+    group: Any
+    revoked: Sequence[Partition]
+    assigned: Sequence[Partition]
+
+
+@dataclass
+class _Changes:
+    revoked: list[Partition] = field(default_factory=list)
+    assigned: list[Partition] = field(default_factory=list)
+
+
+def _partition(message: Message | TopicPartition) -> Partition:
+    if isinstance(message, TopicPartition):
+        return Partition(message.topic, message.partition)
+    return Partition(str(message.topic()), int(message.partition() or 0))
+
+
+class Inbox:
+    """Takes batches of records, of the partitions that this member owns and that are not paused.
+
+    `eager` says that a rebalance gives up everything first (see `clients.is_eager`). New partitions start out paused
+    when `hold_new` is set, so that nothing of them is read before the caller says so.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topics: Sequence[str],
+        *,
+        eager: bool,
+        hold_new: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._consumer = consumer
+        self._topics = list(topics)
+        self._eager = eager
+        self._hold_new = hold_new
+        self._clock = clock
+        self._next: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
+        self._changes = _Changes()
+        self._failure: Exception | None = None
+        self._log = structlog.get_logger()
+
+    @property
+    def owned(self) -> Collection[Partition]:
+        """The partitions that this member owns now."""
+        return self._next.keys()
+
+    def subscribe(self) -> None:
+        """Join the group."""
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def take(self, limit: int, wait: float, linger: float) -> Batch:
+        """At most `limit` records: wait up to `wait` seconds for the first, then `linger` for those right behind it."""
+        first = self._consume(1, wait)
+        changes, self._changes = self._changes, _Changes()
+        rest = self._consume(limit - 1, linger) if first and limit > 1 else []
+        if self._changes.revoked:
+            gone = set(self._changes.revoked)
+            first = [record for record in first if _partition(record) not in gone]
+        changes.revoked += self._changes.revoked
+        # What was given and taken back within this call was never the caller's.
+        changes.assigned = [p for p in changes.assigned if p not in self._changes.revoked] + self._changes.assigned
+        self._changes = _Changes()
+        return Batch(
+            self._readable(first + rest), self._consumer.consumer_group_metadata(), changes.revoked, changes.assigned
+        )
+
+    def next_offsets(self, partitions: Iterable[Partition]) -> list[TopicPartition]:
+        """Where each of these partitions goes on, for committing."""
+        return [TopicPartition(*partition, self._next[partition]) for partition in partitions]
+
+    def positions(self) -> Mapping[Partition, int]:
+        """How far each owned partition was read; control records count, unlike in the records' own offsets."""
+        at = self._consumer.position([TopicPartition(*partition) for partition in self._next])
+        # Until something was delivered the position is not defined, but the start is.
+        return {(p := _partition(tp)): max(tp.offset, self._next[p]) for tp in at}
+
+    def lag(self) -> int:
+        """Records between the read position and the last known ends of the owned partitions."""
+        total = 0
+        for partition, offset in self._next.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=0, cached=True)
+            total += max(0, high - offset) if high >= 0 else 0
+        return total
+
+    def pause(self, wanted: Collection[Partition]) -> None:
+        """Read the owned partitions except these."""
+        held = {partition for partition in wanted if partition in self._next}
+        if pause := held - self._paused:
+            self._consumer.pause([TopicPartition(*partition) for partition in pause])
+        if resume := {p for p in self._paused if p in self._next} - held:
+            self._consumer.resume([TopicPartition(*partition) for partition in resume])
+        self._paused = held
+
+    def go_back(self) -> None:
+        """Read again from the committed offsets; raises `RetriableError` when they cannot be had."""
+        try:
+            for tp in self._starts([TopicPartition(*partition) for partition in self._next]):
+                self._seek(tp)
+        except KafkaException as error:
+            raise RetriableError(f"cannot go back to the committed offsets: {error}") from error
+
+    def commit(self, offsets: list[TopicPartition]) -> None:
+        """Commit offsets without a transaction, and wait for it; raises `RetriableError` when the group refuses."""
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise RetriableError(f"the offsets were not committed: {error}") from error
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def _consume(self, limit: int, timeout: float) -> list[Message]:
+        messages = self._consumer.consume(limit, timeout)
+        if self._failure is not None:
+            raise self._failure
+        records = []
+        for message in messages:
+            if (error := message.error()) is None:
+                records.append(message)
+            else:
+                self._heed(message, error)
+        return records
+
+    def _heed(self, message: Message, error: KafkaError) -> None:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise FatalError(
+                f"{message.topic()} [{message.partition()}]: the committed offset no longer exists ({error.str()}). "
+                "Records were deleted before they were processed. To go on at the earliest or latest record, reset "
+                "the group's offsets, for example with kafka-consumer-groups.sh --reset-offsets."
+            )
+        if error.code() == KafkaError._MAX_POLL_EXCEEDED:
+            self._log.error("this worker was too slow and lost its partitions", detail=error.str())
+        elif error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+            self._log.warning("consumer", detail=error.str())
+        else:
+            raise FatalError(f"{message.topic() or 'consumer'}: {error.str()}")
+
+    def _readable(self, records: list[Message]) -> list[Message]:
+        """The records of partitions that are owned and not paused; paused ones are put back."""
+        readable = []
+        back: dict[Partition, int] = {}
+        for record in records:
+            partition = _partition(record)
+            if partition in self._paused:
+                back.setdefault(partition, int(record.offset() or 0))
+            elif partition in self._next:
+                self._next[partition] = int(record.offset() or 0) + 1
+                readable.append(record)
+        for partition, offset in back.items():
+            self._seek(TopicPartition(*partition, offset))
+        return readable
+
+    def _seek(self, tp: TopicPartition) -> None:
+        deadline = self._clock() + _CALL_TIMEOUT
+        while True:
+            try:
+                self._consumer.seek(tp)
+                break
+            except KafkaException as error:
+                # A partition that was just assigned cannot be sought until its fetching has begun.
+                if error.args[0].code() != KafkaError._STATE or self._clock() > deadline:
+                    raise
+        self._next[_partition(tp)] = tp.offset
+
+    def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        starts = self._consumer.committed(partitions, timeout=_CALL_TIMEOUT)
+        for tp in starts:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+            if tp.offset < 0:
+                tp.offset = self._consumer.get_watermark_offsets(tp, timeout=_CALL_TIMEOUT, cached=False)[0]
+        return starts
+
+    # A callback that raises makes librdkafka drop the batch while the position moves on: note it, raise it after.
+
+    def _on_assign(self, _: Any, partitions: list[TopicPartition]) -> None:
+        try:
+            starts = self._starts(partitions) if partitions else []
+        except KafkaException as error:
+            self._failure = UnavailableError(f"the committed offsets of {self._topics} cannot be had: {error}")
+            starts = []
+        if self._eager:
+            self._consumer.assign(starts)
+        else:
+            self._consumer.incremental_assign(starts)
+        new = [_partition(tp) for tp in starts]
+        self._next |= {partition: tp.offset for partition, tp in zip(new, starts, strict=True)}
+        self._changes.assigned += new
+        if self._hold_new and new:
+            self._consumer.pause(starts)
+            self._paused |= set(new)
+
+    def _on_revoke(self, _: Any, partitions: list[TopicPartition]) -> None:
+        self._forget(partitions)
+        if self._eager:
+            self._consumer.unassign()
+        else:
+            self._consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, _: Any, partitions: list[TopicPartition]) -> None:
+        self._log.warning("partitions lost", partitions=[str(_partition(tp)) for tp in partitions])
+        self._on_revoke(_, partitions)
+
+    def _forget(self, partitions: list[TopicPartition]) -> None:
+        gone = [_partition(tp) for tp in partitions]
+        for partition in gone:
+            self._next.pop(partition, None)
+            self._paused.discard(partition)
+        self._changes.assigned = [p for p in self._changes.assigned if p not in gone]
+        self._changes.revoked += gone

@@ -1,0 +1,79 @@
+"""What the worker needs of Kafka: the part of confluent-kafka's clients that it calls.
+
+The real clients have these methods, and so has the fake broker in `braidstream.testing`; one suite of contract tests
+runs on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from confluent_kafka import Message, TopicPartition
+
+
+class Partition(NamedTuple):
+    """A topic's partition."""
+
+    topic: str
+    number: int
+
+
+Rebalance = Callable[[Any, list[TopicPartition]], None]
+
+
+class Consumer(Protocol):
+    """The part of `confluent_kafka.Consumer` in use."""
+
+    def subscribe(
+        self, topics: list[str], *, on_assign: Rebalance, on_revoke: Rebalance, on_lost: Rebalance
+    ) -> None: ...
+    def consume(self, num_messages: int, timeout: float) -> list[Message]: ...
+    def assign(self, partitions: list[TopicPartition]) -> None: ...
+    def unassign(self) -> None: ...
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None: ...
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None: ...
+    def pause(self, partitions: list[TopicPartition]) -> None: ...
+    def resume(self, partitions: list[TopicPartition]) -> None: ...
+    def seek(self, partition: TopicPartition) -> None: ...
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]: ...
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]: ...
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> Any: ...
+    def get_watermark_offsets(self, partition: TopicPartition, timeout: float, cached: bool) -> tuple[int, int]: ...
+    def consumer_group_metadata(self) -> Any: ...
+    def close(self) -> None: ...
+
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Producer(Protocol):
+    """The part of `confluent_kafka.Producer` in use."""
+
+    def init_transactions(self, timeout: float) -> None: ...
+    def begin_transaction(self) -> None: ...
+    def send_offsets_to_transaction(self, positions: list[TopicPartition], group_metadata: Any) -> None: ...
+    def commit_transaction(self) -> None: ...
+    def abort_transaction(self) -> None: ...
+    def produce(  # noqa: PLR0917 - as confluent-kafka has it
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: Callable[[Any, Message], None] | None,
+        headers: list[tuple[str, bytes]],
+    ) -> None: ...
+    def poll(self, timeout: float) -> int: ...
+    def flush(self, timeout: float) -> int: ...
+
+
+class LogEnds(Protocol):
+    """Asks for the ends of partitions without waiting for the answer."""
+
+    def ask(self, partitions: Sequence[Partition]) -> Callable[[], Mapping[Partition, int] | None]:
+        """Ask for the high watermarks (read_uncommitted); call what is returned for the answer, None until it is there.
+
+        Raises `RetriableError` (from the call that is returned) when the broker did not say.
+        """
+        ...

@@ -1,0 +1,209 @@
+"""The producing side of a worker: results and offsets in one transaction, or one after the other.
+
+What is done about each error follows the table in librdkafka's documentation of the transactional producer
+(https://docs.confluent.io/platform/current/clients/librdkafka/html/rdkafka_8h.html, "Transactional producer API").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from braidstream.errors import FatalError, FencedError, RetriableError, UnavailableError
+from braidstream.streaming.ports import Producer
+
+_FULL_QUEUE_WAIT = 0.1
+
+
+class OutRecord(NamedTuple):
+    """A record to be produced to one partition of a topic."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+class OutcomeUnknown(RetriableError):
+    """What was published may or may not have been committed: what is held in memory must be read again."""
+
+
+class Publisher(Protocol):
+    """Publishes what a batch gave, and commits its offsets."""
+
+    def start(self) -> None:
+        """Make ready; raises `UnavailableError` when the broker does not answer in time."""
+        ...
+
+    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> None:
+        """Publish and commit, all or nothing as far as the guarantee goes.
+
+        Raises `RetriableError` when nothing was committed, `OutcomeUnknown` when that cannot be told, `FatalError`
+        when the process must end.
+        """
+        ...
+
+    def renew(self) -> None:
+        """Make ready again after a failure: ends what an unknown outcome left open, before offsets are read."""
+        ...
+
+    def close(self) -> None:
+        """Let go; nothing is waiting to be sent between two calls of `publish`."""
+        ...
+
+
+def _error(exception: KafkaException) -> KafkaError:
+    error: KafkaError = exception.args[0]
+    return error
+
+
+def _produce(producer: Producer, record: OutRecord, on_delivery: Callable[[Any, Message], None] | None) -> None:
+    while True:
+        try:
+            producer.produce(record.topic, record.value, record.key, record.partition, on_delivery, record.headers)
+        except BufferError:
+            producer.poll(_FULL_QUEUE_WAIT)
+        else:
+            return
+
+
+class TransactionalPublisher:
+    """Exactly once: records and offsets are committed in one transaction.
+
+    A new producer is made with `make_producer` when the old one is of no more use. `timeout` in seconds bounds how
+    long the broker may take to accept a producer.
+    """
+
+    def __init__(self, make_producer: Callable[[], Producer], timeout: float) -> None:
+        self._make_producer = make_producer
+        self._timeout = timeout
+        self._producer: Producer | None = None
+        self._fenced = False
+        self._log = structlog.get_logger()
+
+    def start(self) -> None:
+        """Register the transactional id: this ends what a predecessor left open."""
+        producer = self._make_producer()
+        try:
+            producer.init_transactions(self._timeout)
+        except KafkaException as exception:
+            error = _error(exception)
+            raise UnavailableError(f"the broker accepts no transactions ({error.name()}): {error.str()}") from exception
+        self._producer = producer
+
+    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> None:
+        """One transaction. The offsets must not be empty: with none the broker checks no membership."""
+        if not offsets:
+            raise ValueError("a transaction needs offsets, or the broker does not fence it")
+        producer = self._producer
+        assert producer is not None, "start or renew comes first"
+        try:
+            self._attempt(producer.begin_transaction)
+            for record in records:
+                _produce(producer, record, None)
+            producer.poll(0)
+            self._attempt(lambda: producer.send_offsets_to_transaction(offsets, group))
+        except KafkaException as exception:
+            self._recover(producer, _error(exception))
+        try:
+            producer.commit_transaction()
+        except KafkaException as exception:
+            if _error(exception).txn_requires_abort() or _error(exception).fatal():
+                self._recover(producer, _error(exception))
+            # A late EndTxn could end a later transaction of this producer.
+            self._producer = None
+            raise OutcomeUnknown(f"the commit did not come back: {_error(exception).str()}") from exception
+        self._fenced = False
+
+    def renew(self) -> None:
+        """A new producer with the same transactional id, if the old one was thrown away."""
+        if self._producer is None:
+            self.start()
+
+    def close(self) -> None:
+        """Drop the producer; its close would wait for the broker without a limit."""
+        self._producer = None
+
+    def _attempt(self, call: Callable[[], None], tries: int = 10) -> None:
+        for left in reversed(range(tries)):
+            try:
+                call()
+                break
+            except KafkaException as exception:
+                if not _error(exception).retriable() or not left:
+                    raise
+
+    def _recover(self, producer: Producer, error: KafkaError) -> None:
+        if error.fatal():
+            self._producer = None
+            if self._fenced:
+                raise FencedError(f"fenced twice in a row, another worker has this transactional id: {error.str()}")
+            self._fenced = True
+            raise OutcomeUnknown(f"the producer was fenced or its transaction ran out: {error.str()}")
+        if not (error.txn_requires_abort() or error.retriable()):
+            raise FatalError(f"the transaction failed ({error.name()}): {error.str()}")
+        self._abort(producer)
+        raise RetriableError(f"the transaction was aborted ({error.name()}): {error.str()}")
+
+    def _abort(self, producer: Producer) -> None:
+        try:
+            producer.abort_transaction()
+        except KafkaException as exception:
+            self._producer = None
+            raise OutcomeUnknown(f"the abort did not come back: {_error(exception).str()}") from exception
+
+
+class AtLeastOncePublisher:
+    """At least once: records first, and their offsets when every one is acknowledged.
+
+    `commit` commits offsets and waits; `timeout` in seconds bounds how long the acknowledgements may take.
+    """
+
+    def __init__(
+        self, make_producer: Callable[[], Producer], commit: Callable[[list[TopicPartition]], None], timeout: float
+    ) -> None:
+        self._make_producer = make_producer
+        self._commit = commit
+        self._timeout = timeout
+        self._producer: Producer | None = None
+
+    def start(self) -> None:
+        """Make the producer; it connects by itself."""
+        self._producer = self._make_producer()
+
+    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> None:
+        """Produce, wait for every acknowledgement, then commit; the group's metadata plays no part."""
+        assert self._producer is not None, "start or renew comes first"
+        failed: list[str] = []
+
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failed.append(f"{message.topic()} [{message.partition()}]: {error.str()}")
+
+        try:
+            for record in records:
+                _produce(self._producer, record, on_delivery)
+            left = self._producer.flush(self._timeout)
+        except KafkaException as exception:
+            self._producer = None
+            raise OutcomeUnknown(f"not produced: {_error(exception).str()}") from exception
+        if left:
+            self._producer = None
+            raise OutcomeUnknown(f"{left} records were not acknowledged within {self._timeout:g} s")
+        if failed:
+            raise OutcomeUnknown(f"{len(failed)} records were not acknowledged, first {failed[0]}")
+        if offsets:
+            self._commit(offsets)
+
+    def renew(self) -> None:
+        """A new producer, if the old one was thrown away."""
+        if self._producer is None:
+            self.start()
+
+    def close(self) -> None:
+        """Drop the producer; every record was flushed by `publish`."""
+        self._producer = None

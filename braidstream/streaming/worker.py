@@ -1,0 +1,163 @@
+"""The worker: one loop for scoring and for decisions."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import structlog
+
+from braidstream.errors import RetriableError, UnavailableError
+from braidstream.streaming.inbox import Batch, Inbox
+from braidstream.streaming.processor import Processor, Work
+from braidstream.streaming.publisher import OutcomeUnknown, Publisher
+
+LOG_EVERY = 10.0
+IDLE_WAIT = 0.25
+MAX_BACKOFF = 5.0
+
+
+class Health(Protocol):
+    """Hears once a second or so that the worker goes on, and why it is not ready (None when it is)."""
+
+    def beat(self, waiting_for: str | None) -> None: ...
+
+
+class Worker:
+    """Takes batches, processes them, publishes what they gave.
+
+    `linger` is how long, in seconds, a batch waits for the records right behind its first: small transactions cost
+    more than they carry. `give_up_after` bounds, in seconds, how long the same failure is retried.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        processor: Processor,
+        publisher: Publisher,
+        *,
+        batch_size: int,
+        linger: float,
+        give_up_after: float,
+        health: Health,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._inbox = inbox
+        self._processor = processor
+        self._publisher = publisher
+        self._batch_size = batch_size
+        self._linger = linger
+        self._give_up_after = give_up_after
+        self._health = health
+        self._clock = clock
+        self._sleep = sleep
+        self._stopping = False
+        self._failing_since: float | None = None
+        self._failures = 0
+        self._counts: Counter[str] = Counter()
+        self._logged_at = clock()
+        self._log = structlog.get_logger()
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT; what is in hand then is finished."""
+        with self._signals():
+            self._publisher.start()
+            self._inbox.subscribe()
+            self._log.info("started", reads=self._processor.topics)
+            try:
+                while not self._stopping:
+                    self.step()
+            finally:
+                self._inbox.close()
+                self._publisher.close()
+        self._report()
+        self._log.info("stopped")
+
+    def stop(self) -> None:
+        """End `run` after the batch in hand."""
+        self._stopping = True
+
+    def step(self) -> int:
+        """One turn of the loop; the number of records taken."""
+        batch = self._inbox.take(self._batch_size, min(IDLE_WAIT, self._processor.patience()), self._linger)
+        self._processor.rebalanced(batch.revoked, batch.assigned)
+        try:
+            work = self._processor.process(batch.records, self._inbox.positions)
+            self._publish(work, batch)
+        except RetriableError as error:
+            self._go_back(error)
+        else:
+            self._failing_since = None
+            self._failures = 0
+        self._inbox.pause(self._processor.held())
+        self._health.beat(self._processor.waiting_for())
+        if self._clock() - self._logged_at >= LOG_EVERY:
+            self._report()
+        return len(batch.records)
+
+    def _publish(self, work: Work, batch: Batch) -> None:
+        if work.partitions:
+            self._publisher.publish(work.records, self._inbox.next_offsets(work.partitions), batch.group)
+        self._processor.commit()
+        self._counts += work.counts
+
+    def _go_back(self, error: RetriableError) -> None:
+        """Undo the batch in hand, so that it is read again; raises `UnavailableError` when failing has lasted too long.
+
+        Nothing is taken before the committed offsets are reached again: what was in hand would be skipped.
+        """
+        self._processor.rollback()
+        while True:
+            self._back_off(error)
+            try:
+                self._publisher.renew()
+                self._inbox.go_back()
+                break
+            except RetriableError as again:
+                error = OutcomeUnknown(str(again)) if isinstance(error, OutcomeUnknown) else again
+        if isinstance(error, OutcomeUnknown):
+            owned = list(self._inbox.owned)
+            self._processor.rebalanced(owned, owned)
+
+    def _back_off(self, error: RetriableError) -> None:
+        now = self._clock()
+        self._failing_since = self._failing_since if self._failing_since is not None else now
+        if now - self._failing_since > self._give_up_after:
+            raise UnavailableError(f"failing for over {self._give_up_after:g} s (BROKER_TIMEOUT): {error}") from error
+        wait = min(MAX_BACKOFF, 0.05 * 2**self._failures)
+        self._failures += 1
+        self._log.warning("going back to the committed offsets", reason=str(error), after_seconds=wait)
+        self._sleep(wait)
+
+    def _report(self) -> None:
+        seconds = max(self._clock() - self._logged_at, 1e-9)
+        self._logged_at = self._clock()
+        rates = {f"{name}_per_s": round(self._counts[name] / seconds, 1) for name in ("in", "out")}
+        others = {name: count for name, count in self._counts.items() if name not in ("in", "out")}
+        self._log.info(
+            "progress",
+            **rates,
+            lag=self._inbox.lag(),
+            dead_letters=others.pop("dead_letters", 0),
+            **others,
+            **self._processor.gauges(),
+        )
+        self._counts.clear()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def stop(number: int, _: Any) -> None:
+            self._log.info("stopping after the batch in hand", signal=signal.Signals(number).name)
+            self.stop()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
