@@ -34,7 +34,7 @@ def dead_letter(topic: str, record: Message, error: Exception, group: str) -> Ou
         "group": group,
     }
     headers = [(name, value) for name, value in raw_headers(record) if not name.startswith(PREFIX)]
-    headers += [(f"{PREFIX}{name}", _text(value)) for name, value in context.items()]
+    headers += [(f"{PREFIX}{name}", _text(value)) for name, value in context.items() if value is not None]
     return OutRecord(topic, int(record.partition() or 0), record.key(), record.value(), headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from confluent_kafka import Message
 from braidstream.avro import Codec, E
 from braidstream.deciding.join import Decided, Join, PolicyError, Rules, State
 from braidstream.deciding.policy import Evidence
-from braidstream.errors import PoisonRecord
+from braidstream.errors import PoisonRecord, RetriableError
 from braidstream.streaming.changelog import Restore, StateCodec
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.ports import Partition
@@ -153,18 +154,26 @@ class DecisionProcessor(Generic[E]):
         """Give each record to its join; the errors of those that cannot be, by index."""
         errors: dict[int, Exception] = {}
         for index, record in enumerate(records):
-            join = self._joins[int(record.partition() or 0)]
+            join = self._join_of(record)
             try:
                 if record.topic() == self._topics.subjects.name:
                     self._topics.subjects.read(record)
                     join.event((record.key() or b"").decode(), record.value() or b"", now)
                 else:
                     prediction = self._topics.predictions.read(record)
-                    evidence = Evidence(prediction.model, prediction.model_version, prediction.value)
+                    evidence = Evidence(
+                        sys.intern(prediction.model), sys.intern(prediction.model_version), prediction.value
+                    )
                     join.prediction(prediction.subject_id, evidence, now)
             except (PoisonRecord, PolicyError) as error:
                 errors[index] = error
         return errors
+
+    def _join_of(self, record: Message) -> Join[E]:
+        number = int(record.partition() or 0)
+        if number not in self._ready():
+            raise RetriableError(f"{record.topic()} [{number}] came before the partition was whole and restored")
+        return self._joins[number]
 
     def _expire(self, work: Work, positions: Callable[[], Mapping[Partition, int]], now: int) -> None:
         due = {number for number in self._ready() if self._joins[number].due(now)}

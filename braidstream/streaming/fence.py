@@ -55,5 +55,6 @@ class Fence:
     def forget(self, partitions: Iterable[Partition]) -> None:
         """These partitions went away, or are read again from further back."""
         for partition in partitions:
-            for known in (self._asked, self._ahead, self._proven):
-                known.pop(partition, None)  # type: ignore[attr-defined]
+            self._asked.pop(partition, None)
+            self._ahead.pop(partition, None)
+            self._proven.pop(partition, None)

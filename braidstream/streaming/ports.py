@@ -55,9 +55,10 @@ class Producer(Protocol):
     def send_offsets_to_transaction(self, positions: list[TopicPartition], group_metadata: Any) -> None: ...
     def commit_transaction(self) -> None: ...
     def abort_transaction(self) -> None: ...
-    def produce(  # noqa: PLR0917 - as confluent-kafka has it
+    def produce(
         self,
         topic: str,
+        *,
         value: bytes | None,
         key: bytes | None,
         partition: int,

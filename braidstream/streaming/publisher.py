@@ -64,7 +64,14 @@ def _error(exception: KafkaException) -> KafkaError:
 def _produce(producer: Producer, record: OutRecord, on_delivery: Callable[[Any, Message], None] | None) -> None:
     while True:
         try:
-            producer.produce(record.topic, record.value, record.key, record.partition, on_delivery, record.headers)
+            producer.produce(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                partition=record.partition,
+                on_delivery=on_delivery,
+                headers=record.headers,
+            )
         except BufferError:
             producer.poll(_FULL_QUEUE_WAIT)
         else:

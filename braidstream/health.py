@@ -1,0 +1,46 @@
+"""A worker's state in a file, for `braidstream health` in a container: it polls, and whether it is ready."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from braidstream.errors import FatalError
+
+EVERY = 1.0
+STALE = 30.0
+
+
+class HealthFile:
+    """Writes the state about once a second; with no path, nowhere."""
+
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._last: tuple[float, str | None] = (0.0, "not started")
+
+    def beat(self, waiting_for: str | None) -> None:
+        """The worker goes on; `waiting_for` says why it is not ready."""
+        now = self._clock()
+        if self._path is None or (now - self._last[0] < EVERY and waiting_for == self._last[1]):
+            return
+        self._last = (now, waiting_for)
+        new = self._path.with_name(f"{self._path.name}.new")
+        new.write_text(json.dumps({"at": now, "waiting_for": waiting_for}))
+        new.replace(self._path)
+
+
+def check(path: Path, clock: Callable[[], float] = time.time) -> str:
+    """What to say of a healthy worker; raises `FatalError` saying what is wrong with one that is not."""
+    try:
+        state = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FatalError(f"the worker has not written its state to {path} (HEALTH_FILE): {error}") from error
+    age = clock() - float(state["at"])
+    if age > STALE:
+        raise FatalError(f"the worker's loop has not turned for {age:.0f} s")
+    if state["waiting_for"] is not None:
+        raise FatalError(f"the worker is not ready: {state['waiting_for']}")
+    return f"ready, {age:.1f} s ago"

@@ -1,0 +1,190 @@
+"""Starts a worker: the one place where settings, clients, models and the loop are put together."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from braidstream import logs
+from braidstream.avro import Codec, E, SchemaSource
+from braidstream.deciding.join import Rules, State
+from braidstream.deciding.policy import Policy
+from braidstream.errors import BraidstreamError, SettingsError
+from braidstream.health import HealthFile
+from braidstream.models.features import FeatureSet
+from braidstream.models.loading import load
+from braidstream.models.scorer import Scorer
+from braidstream.pipeline import Pipeline
+from braidstream.registry import schemas_for
+from braidstream.settings import DecisionSettings, ScoringSettings, WorkerSettings
+from braidstream.streaming import clients, topics
+from braidstream.streaming.changelog import Restore, StateCodec
+from braidstream.streaming.dead_letters import DeadLetterLimit
+from braidstream.streaming.decisions import DecisionProcessor, DecisionTopics
+from braidstream.streaming.fence import Fence
+from braidstream.streaming.inbox import Inbox
+from braidstream.streaming.processor import DeadLetters, HandlerProcessor, Intake, Processor
+from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
+from braidstream.streaming.scoring import predictions_of
+from braidstream.streaming.worker import Worker
+
+S = TypeVar("S", bound=WorkerSettings)
+
+LINGER = {"exactly_once": 0.002, "at_least_once": 0.0}
+"""Seconds that a batch waits for more: a transaction costs milliseconds, whatever is in it."""
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def run_scorer(pipeline: Pipeline[E], model: str, features: FeatureSet[E], train_with: str | None = None) -> None:
+    """Run the worker that serves a model, as consumer group `model`, until SIGTERM. Exits the process.
+
+    `train_with` is the command that makes the model, for the message when there is none.
+    """
+
+    def start(settings: ScoringSettings) -> Worker:
+        served = load(settings.model_uri or f"models/{model}", train_with=train_with)
+        if served.name != model:
+            raise SettingsError(f"MODEL_URI holds the model {served.name!r}, this is the worker of {model!r}")
+        scorer = Scorer(served, features)
+        structlog.get_logger().info("model loaded", model=served.name, version=served.version)
+        schemas = _prepare(pipeline, settings)
+        group = settings.named(model)
+        name = settings.named(pipeline.predictions.name)
+        processor: HandlerProcessor[E] = HandlerProcessor(
+            Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name)),
+            predictions_of(pipeline, scorer, served.name, served.version, now_ms),
+            {pipeline.predictions.name: (name, Codec(pipeline.predictions.event_type, schemas, name))},
+            _dead_letters(pipeline, settings, group),
+        )
+        return make_worker(settings, group, processor)
+
+    _main(ScoringSettings, start)
+
+
+def run_decisions(
+    pipeline: Pipeline[E], name: str, policy: Policy[E], settings_type: type[DecisionSettings] = DecisionSettings
+) -> None:
+    """Run the decision service, as consumer group `name`, until SIGTERM. Exits the process."""
+
+    def start(settings: DecisionSettings) -> Worker:
+        schemas = _prepare(pipeline, settings)
+        group = settings.named(name)
+        return make_worker(settings, group, decision_processor(pipeline, settings, schemas, group, policy))
+
+    _main(settings_type, start)
+
+
+def decision_processor(
+    pipeline: Pipeline[E], settings: DecisionSettings, schemas: SchemaSource, group: str, policy: Policy[E]
+) -> DecisionProcessor[E]:
+    """The work of a decision service."""
+    ends = clients.BrokerLogEnds(clients.admin(settings))
+    subjects = Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name))
+    decisions, state = settings.named(pipeline.decisions.name), settings.named(pipeline.decision_state.name)
+    parts = DecisionTopics(
+        subjects=subjects,
+        predictions=Intake(pipeline.predictions, schemas, settings.named(pipeline.predictions.name)),
+        decisions=decisions,
+        decision_codec=Codec(pipeline.decisions.event_type, schemas, decisions),
+        state=state,
+        state_codec=StateCodec(pipeline.decision_state.event_type, schemas, state),
+    )
+    rules = Rules(
+        policy=policy,
+        expected=settings.expected_models,
+        deadline=round(settings.decision_deadline * 1000),
+        remember=round(settings.remember * 1000),
+        read_event=subjects.decode,
+    )
+
+    def make_restore(take: Callable[[int, str, State | None], None]) -> Restore:
+        return Restore(state, lambda: clients.reader(settings, f"{group}-restore"), ends, parts.state_codec, take)
+
+    return DecisionProcessor(
+        parts,
+        rules,
+        _dead_letters(pipeline, settings, group),
+        Fence(ends),
+        make_restore,
+        max_open=settings.max_open,
+        grace=round(settings.deadline_grace * 1000),
+        clock=now_ms,
+    )
+
+
+def make_worker(settings: WorkerSettings, group: str, processor: Processor) -> Worker:
+    """A worker of this group on the broker of the settings."""
+    assignment: clients.Assignment = "range" if processor.joins else "cooperative"
+    consumer = clients.worker_consumer(settings, group, assignment, _log_client_error)
+    inbox = Inbox(consumer, processor.topics, eager=clients.is_eager(settings, assignment), hold_new=processor.joins)
+    publisher: Publisher
+    if settings.processing_guarantee == "exactly_once":
+        publisher = TransactionalPublisher(
+            lambda: clients.transactional_producer(settings, group), settings.broker_timeout
+        )
+    else:
+        publisher = AtLeastOncePublisher(
+            lambda: clients.plain_producer(settings, group), inbox.commit, settings.broker_timeout
+        )
+    return Worker(
+        inbox,
+        processor,
+        publisher,
+        batch_size=settings.batch_size,
+        linger=LINGER[settings.processing_guarantee],
+        give_up_after=settings.broker_timeout,
+        health=HealthFile(settings.health_file),
+    )
+
+
+def _prepare(pipeline: Pipeline[Any], settings: WorkerSettings) -> SchemaSource:
+    """Check broker and topics, and register the schemas, before anything is read."""
+    client = clients.admin(settings)
+    metadata = topics.await_broker(client, settings)
+    if topics.is_embedded(metadata):
+        if settings.processing_guarantee == "exactly_once":
+            raise SettingsError("the embedded broker keeps no transactions: set PROCESSING_GUARANTEE=at_least_once")
+    else:
+        topics.check(client, topics.specs(pipeline, settings), settings)
+    return schemas_for(settings, [topic.event_type for topic in pipeline.topics])
+
+
+def _dead_letters(pipeline: Pipeline[Any], settings: WorkerSettings, group: str) -> DeadLetters:
+    limit = DeadLetterLimit(settings.dead_letter_run, settings.dead_letter_share)
+    return DeadLetters(settings.named(pipeline.dead_letters), group, limit)
+
+
+def _log_client_error(error: Any) -> None:
+    structlog.get_logger().warning("kafka", detail=error.str(), name=error.name())
+
+
+def _main(settings_type: type[S], start: Callable[[S], Worker]) -> None:
+    """Read the settings, run the worker; what goes wrong is one line, and the exit code."""
+    sys.exit(report(lambda: _run(settings_type, start)))
+
+
+def _run(settings_type: type[S], start: Callable[[S], Worker]) -> None:
+    settings = settings_type.load()
+    logs.configure(settings.log_level, settings.log_format)
+    start(settings).run()
+
+
+def report(run: Callable[[], None]) -> int:
+    """The exit code of a program: 0, 2 when a setting, file or topic must be mended, 1 for everything else."""
+    try:
+        run()
+    except SettingsError as error:
+        structlog.get_logger().error("refused to start", reason=str(error))
+        return 2
+    except BraidstreamError as error:
+        structlog.get_logger().error("stopped", error=type(error).__name__, reason=str(error))
+        return 1
+    return 0
