@@ -33,6 +33,7 @@ from braidstream.streaming.scoring import predictions_of
 from braidstream.streaming.worker import Worker
 
 S = TypeVar("S", bound=WorkerSettings)
+D = TypeVar("D", bound=DecisionSettings)
 
 LINGER = {"exactly_once": 0.002, "at_least_once": 0.0}
 """Seconds that a batch waits for more: a transaction costs milliseconds, whatever is in it."""
@@ -70,14 +71,19 @@ def run_scorer(pipeline: Pipeline[E], model: str, features: FeatureSet[E], train
 
 
 def run_decisions(
-    pipeline: Pipeline[E], name: str, policy: Policy[E], settings_type: type[DecisionSettings] = DecisionSettings
+    pipeline: Pipeline[E], name: str, make_policy: Callable[[D], Policy[E]], settings_type: type[D]
 ) -> None:
-    """Run the decision service, as consumer group `name`, until SIGTERM. Exits the process."""
+    """Run the decision service, as consumer group `name`, until SIGTERM. Exits the process.
 
-    def start(settings: DecisionSettings) -> Worker:
+    `make_policy` gets the settings, of a subclass of `DecisionSettings` that has the policy's own thresholds.
+    """
+
+    def start(settings: D) -> Worker:
         schemas = _prepare(pipeline, settings)
         group = settings.named(name)
-        return make_worker(settings, group, decision_processor(pipeline, settings, schemas, group, policy))
+        return make_worker(
+            settings, group, decision_processor(pipeline, settings, schemas, group, make_policy(settings))
+        )
 
     _main(settings_type, start)
 
