@@ -1,15 +1,22 @@
-"""Schema ids: from a schema registry (Confluent's REST API), or from the repo's files without one."""
+"""Schema ids: from a schema registry (Confluent's REST API), or from the repo's files without one.
+
+https://docs.confluent.io/platform/current/schema-registry/develop/api.html; Apicurio serves it under
+`/apis/ccompat/v7`.
+"""
 
 from __future__ import annotations
 
+import base64
+import http.client
+import json
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import httpx
 import structlog
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from braidstream.avro import AvroSchema, EventType, LocalSchemas, SchemaSource
 from braidstream.errors import RetriableError, SettingsError, UnavailableError
@@ -19,59 +26,120 @@ COMPATIBILITY = "FULL_TRANSITIVE"
 """Parts are deployed and rolled back independently and old records are read: every version reads every other."""
 
 _POLL = 1.0
+_CALL_TIMEOUT = 10.0
+_CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 T = TypeVar("T")
 
 
+class RegistryRefusal(Exception):
+    """The registry answered, with an error: its HTTP `status`, and the message it gave."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"HTTP {status}: {message}")
+        self.status = status
+
+
+class RegistryClient:
+    """The few calls of the REST API that are in use.
+
+    Each raises `RegistryRefusal` on a 4xx answer, and `RetriableError` on anything that may pass.
+    """
+
+    def __init__(self, url: str, user: str | None = None, password: str | None = None) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError(f"SCHEMA_REGISTRY_URL: {url!r} does not begin with http:// or https://")
+        self._url = url.rstrip("/")
+        self._headers = {"Accept": _CONTENT_TYPE, "Content-Type": _CONTENT_TYPE}
+        if user is not None:
+            credentials = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {credentials}"
+
+    def find(self, subject: str, schema: str) -> int | None:
+        """The id of this schema under this subject; None when it is not registered there."""
+        try:
+            return int(self._call("POST", _subject(subject), {"schema": schema})["id"])
+        except RegistryRefusal as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def register(self, subject: str, schema: str) -> int:
+        """Register a schema; refused with status 409 when it is incompatible. Safe to repeat."""
+        return int(self._call("POST", f"{_subject(subject)}/versions", {"schema": schema})["id"])
+
+    def require(self, subject: str, compatibility: str) -> None:
+        """Set how the versions of a subject have to be compatible. Safe to repeat."""
+        self._call("PUT", f"/config/{urllib.parse.quote(subject, safe='')}", {"compatibility": compatibility})
+
+    def schema(self, schema_id: int) -> str | None:
+        """The text of a schema; None when the id is not known."""
+        try:
+            return str(self._call("GET", f"/schemas/ids/{schema_id}")["schema"])
+        except RegistryRefusal as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(f"{self._url}{path}", data, self._headers, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_CALL_TIMEOUT) as response:  # noqa: S310
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            message = error.read(2000).decode(errors="replace")
+            if 400 <= error.code < 500 and error.code not in (408, 429):
+                raise RegistryRefusal(error.code, message) from None
+            raise RetriableError(f"the registry at {self._url} answers HTTP {error.code}: {message}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RetriableError(f"the registry at {self._url} does not answer: {error}") from error
+
+
+def _subject(name: str) -> str:
+    return f"/subjects/{urllib.parse.quote(name, safe='')}"
+
+
 class RegistrySchemas:
-    """Ids given by a registry. Every version kept in the repo is known by its local id too."""
+    """Ids given by a registry. Every version kept in the repo is known by its local id too.
+
+    `patiently` repeats a call that raises `RetriableError`, up to the limit that the settings give.
+    """
 
     def __init__(
-        self, client: SchemaRegistryClient, local: LocalSchemas, retry: Callable[[Callable[[], T]], T]
+        self, client: RegistryClient, local: LocalSchemas, patiently: Callable[[Callable[[], int]], int]
     ) -> None:
         self._client = client
         self._local = local
-        self._retry: Callable[[Callable[[], Any]], Any] = retry
+        self._patiently = patiently
 
     def id_of(self, event_type: EventType[Any], subject: str) -> int:
-        """Register the latest version for this subject, unless it is there; raises `SettingsError` when incompatible."""
-        schema = Schema(event_type.latest.text, "AVRO")
-        return int(self._retry(lambda: self._register(schema, subject)))
+        """Register the latest version for this subject, unless it is there; raises `SettingsError` when refused."""
+        return self._patiently(lambda: self._register(event_type.latest.text, subject))
 
     def schema(self, schema_id: int) -> AvroSchema | None:
         """The registry's schema of this id, or the repo's; None when neither knows it."""
         if (known := self._local.schema(schema_id)) is not None:
             return known
         try:
-            return AvroSchema.from_text(str(self._client.get_schema(schema_id).schema_str))
-        except SchemaRegistryError as error:
-            if error.http_status_code in (404, 422):
-                return None
-            raise RetriableError(f"the registry cannot tell schema {schema_id}: {error}") from error
-        except httpx.HTTPError as error:
-            raise RetriableError(f"the registry does not answer: {error}") from error
+            text = self._client.schema(schema_id)
+        except RegistryRefusal as error:
+            raise RetriableError(f"the registry does not tell schema {schema_id}: {error}") from error
+        return AvroSchema.from_text(text) if text is not None else None
 
-    def _register(self, schema: Schema, subject: str) -> int:
+    def _register(self, schema: str, subject: str) -> int:
         try:
-            if subject in self._client.get_subjects():
-                self._require_compatible(schema, subject)
-            self._client.set_compatibility(subject_name=subject, level=COMPATIBILITY)
-            return self._client.register_schema(subject, schema)
-        except SchemaRegistryError as error:
-            if error.http_status_code == 409:
-                raise SettingsError(_incompatible(subject, str(error))) from error
-            raise
-
-    def _require_compatible(self, schema: Schema, subject: str) -> None:
-        for version in self._client.get_versions(subject):
-            if not self._client.test_compatibility(subject, schema, version):
-                raise SettingsError(_incompatible(subject, f"version {version} in the registry"))
-
-
-def _incompatible(subject: str, what: str) -> str:
-    return (
-        f"the schema of {subject} is not compatible ({COMPATIBILITY}) with {what}: "
-        "a field may only be added or removed when it has a default, and no type may change"
-    )
+            known = self._client.find(subject, schema)
+            if known is not None:
+                return known
+            self._client.require(subject, COMPATIBILITY)
+            return self._client.register(subject, schema)
+        except RegistryRefusal as error:
+            if error.status == 409:
+                raise SettingsError(
+                    f"the schema of {subject} is not compatible ({COMPATIBILITY}) with the versions in the registry: a "
+                    f"field may only come or go when it has a default, and no type may change. {error}"
+                ) from error
+            raise SettingsError(f"the registry refuses the schema of {subject}: {error}") from error
 
 
 def schemas_for(settings: Settings, event_types: Sequence[EventType[Any]]) -> SchemaSource:
@@ -79,36 +147,28 @@ def schemas_for(settings: Settings, event_types: Sequence[EventType[Any]]) -> Sc
     local = LocalSchemas(*event_types)
     if settings.schema_registry_url is None:
         return local
-    config = {"url": settings.schema_registry_url, "max.retries": 2, "timeout": 10}
-    if settings.schema_registry_user is not None and settings.schema_registry_password is not None:
-        password = settings.schema_registry_password.get_secret_value()
-        config["basic.auth.user.info"] = f"{settings.schema_registry_user}:{password}"
-    try:
-        client = SchemaRegistryClient(config)
-    except ValueError as error:
-        raise SettingsError(f"SCHEMA_REGISTRY_URL: {error}") from error
-    return RegistrySchemas(client, local, lambda call: _patiently(call, settings))
+    password = settings.schema_registry_password
+    client = RegistryClient(
+        settings.schema_registry_url,
+        settings.schema_registry_user,
+        password.get_secret_value() if password is not None else None,
+    )
+    return RegistrySchemas(client, local, lambda call: _patiently(call, settings.broker_timeout))
 
 
 def _patiently(
     call: Callable[[], T],
-    settings: Settings,
+    timeout: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Call until the registry answers; raises `UnavailableError` after `BROKER_TIMEOUT` seconds."""
-    deadline = clock() + settings.broker_timeout
+    """Call until the registry answers; raises `UnavailableError` after `timeout` seconds."""
+    deadline = clock() + timeout
     while True:
         try:
             return call()
-        except (SchemaRegistryError, httpx.HTTPError) as error:
-            refused = isinstance(error, SchemaRegistryError) and 400 <= error.http_status_code < 500
-            if refused:
-                raise SettingsError(f"the registry at {settings.schema_registry_url} refuses: {error}") from error
+        except RetriableError as error:
             if clock() >= deadline:
-                raise UnavailableError(
-                    f"no registry answers at {settings.schema_registry_url} within {settings.broker_timeout:g} s "
-                    f"(BROKER_TIMEOUT): {error}"
-                ) from error
-            structlog.get_logger().warning("the registry does not answer yet", detail=str(error))
+                raise UnavailableError(f"no answer within {timeout:g} s (BROKER_TIMEOUT): {error}") from error
+            structlog.get_logger().warning("waiting for the registry", detail=str(error))
             sleep(_POLL)

@@ -110,7 +110,7 @@ class Inbox:
     def lag(self) -> int:
         """Records between the read position and the last known ends of the owned partitions."""
         total = 0
-        for partition, offset in self._next.items():
+        for partition, offset in self.positions().items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=0, cached=True)
             total += max(0, high - offset) if high >= 0 else 0
         return total

@@ -117,6 +117,8 @@ def is_embedded(metadata: Any) -> bool:
 
 def _check_compaction(client: AdminClient, wanted: Sequence[TopicSpec]) -> None:
     compacted = [spec.name for spec in wanted if spec.config.get("cleanup.policy") == "compact"]
+    if not compacted:
+        return
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in compacted]
     for resource, future in client.describe_configs(resources, request_timeout=_CALL_TIMEOUT).items():
         try:
