@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -18,10 +17,8 @@ Predict = Callable[[Sequence[E]], Sequence[float]]
 
 def prediction_id(subject_id: str, model: str, model_version: str) -> str:
     """The same for the same subject, model and version: a version-8 UUID (RFC 9562) of their BLAKE2b hash."""
-    digest = bytearray(blake2b("\0".join((subject_id, model, model_version)).encode(), digest_size=16).digest())
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    return str(uuid.UUID(bytes=bytes(digest)))
+    h = blake2b("\0".join((subject_id, model, model_version)).encode(), digest_size=16).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
 
 
 def predictions_of(

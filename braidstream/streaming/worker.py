@@ -72,10 +72,10 @@ class Worker:
             try:
                 while not self._stopping:
                     self.step()
+                self._report()
             finally:
                 self._inbox.close()
                 self._publisher.close()
-        self._report()
         self._log.info("stopped")
 
     def stop(self) -> None:
