@@ -22,6 +22,7 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from braidstream import logs
+from braidstream.errors import BraidstreamError
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
 from braidstream.streaming.ports import Partition
@@ -103,9 +104,12 @@ def measure(trips: Path, count: int, guarantee: str) -> dict[str, object]:
 def main(trips: Path, count: int, runs: int) -> None:
     """Print one JSON object a run."""
     logs.configure("warning", "auto")
-    for _ in range(runs):
-        for guarantee in ("exactly_once", "at_least_once"):
-            click.echo(json.dumps(measure(trips, count, guarantee)))
+    try:
+        for _ in range(runs):
+            for guarantee in ("exactly_once", "at_least_once"):
+                click.echo(json.dumps(measure(trips, count, guarantee)))
+    except BraidstreamError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from braidstream.errors import SettingsError
 
+ModelNames = Annotated[tuple[str, ...], NoDecode]
+"""Names separated by commas in the environment."""
+
 Guarantee = Literal["exactly_once", "at_least_once"]
 
 _OWN = {
@@ -144,7 +147,7 @@ class ScoringSettings(WorkerSettings):
 class DecisionSettings(WorkerSettings):
     """What a decision service needs besides."""
 
-    expected_models: Annotated[tuple[str, ...], NoDecode] = Field(
+    expected_models: ModelNames = Field(
         description="Models that a decision waits for, separated by commas."
     )
     decision_deadline: float = Field(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pydantic import Field
 
 from braidstream.deciding.policy import Known, Verdict
-from braidstream.settings import DecisionSettings
+from braidstream.settings import DecisionSettings, ModelNames
 from schemas.ride_started import RideStarted
 
 PREASSIGN = "preassign"
@@ -18,7 +18,9 @@ REVIEW = "review"
 class RideDecisionSettings(DecisionSettings):
     """The thresholds of the ride policy, beside the decision service's own settings."""
 
-    expected_models: tuple[str, ...] = ("duration", "tip")
+    expected_models: ModelNames = Field(
+        ("duration", "tip"), description="Models that a decision waits for, separated by commas."
+    )
     preassign_max_minutes: float = Field(
         12.0, gt=0, description="The longest predicted ride whose driver is offered the next one early."
     )

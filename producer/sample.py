@@ -163,7 +163,7 @@ def _forget_entries(rng: np.random.Generator, rides: pl.DataFrame) -> pl.DataFra
 def _refund(rng: np.random.Generator, rides: pl.DataFrame) -> pl.DataFrame:
     charges = pl.col(*_CHARGES, "congestion_surcharge", "total_amount")
     payment = pl.Series("payment_type", rng.choice([NO_CHARGE, DISPUTE], rides.height))
-    return rides.with_columns(-charges + 0.0, payment)
+    return rides.with_columns(pl.when(charges != 0).then(-charges).otherwise(charges), payment)
 
 
 def _spoil(rng: np.random.Generator, trips: pl.DataFrame, start: datetime) -> pl.DataFrame:
