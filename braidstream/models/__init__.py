@@ -1,0 +1,1 @@
+"""The models core: features, training, model folders and scoring. It imports nothing of Kafka."""

@@ -1,0 +1,85 @@
+"""From a model's address to a model that predicts. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braidstream.errors import SettingsError
+from braidstream.models.features import Matrix
+from braidstream.models.folder import CARD, ONNX, SKOPS, ModelCard, folder_of, is_model, read_card, read_file
+from braidstream.models.predictors import OnnxPredictor, Predictor, SklearnPredictor
+
+TRUSTED_TYPES = (
+    "functools.partial",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.utils.validation.check_array",
+)
+"""What a skops file may hold beyond the types that skops itself trusts: what HistGradientBoosting is made of."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, ready to predict on one thread."""
+
+    card: ModelCard
+    predictor: Predictor = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What the model is called, for example `duration`."""
+        return self.card.name
+
+    @property
+    def version(self) -> str:
+        """Twelve hexadecimal digits that follow from the model's content."""
+        return self.card.version
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the columns that `predict` takes, in their order."""
+        return tuple(feature.name for feature in self.card.features)
+
+    def predict(self, matrix: Matrix) -> NDArray[np.float64]:
+        """The values for n rows of features, in shape (n,)."""
+        return self.predictor(matrix)
+
+
+def load(uri: str, *, train_with: str | None = None) -> Model:
+    """Load the model that a folder holds, named by its path or by `file:///path`.
+
+    `train_with` is the command that makes the model, for the message when there is none. Raises `SettingsError` when
+    the model is missing, damaged, made by another version of scikit-learn (where that matters), or not to be trusted.
+    """
+    folder = folder_of(uri)
+    if not is_model(folder):
+        advice = f"train it with `{train_with}`" if train_with else "train it, or set MODEL_URI to where it is"
+        raise SettingsError(f"there is no model in {folder} ({CARD} is missing): {advice}")
+    card = read_card(folder)
+    if card.served_by == "onnx":
+        return Model(card, _onnx(uri, read_file(folder, card, ONNX)))
+    return Model(card, _scikit_learn(uri, card, read_file(folder, card, SKOPS)))
+
+
+def _onnx(uri: str, content: bytes) -> Predictor:
+    try:
+        return OnnxPredictor(content)
+    except Exception as error:  # onnxruntime's exceptions share no base
+        raise SettingsError(f"{uri}: onnxruntime {version('onnxruntime')} cannot load the model: {error}") from error
+
+
+def _scikit_learn(uri: str, card: ModelCard, content: bytes) -> Predictor:
+    made_by, here = card.libraries.get("scikit-learn"), version("scikit-learn")
+    if made_by != here:
+        raise SettingsError(
+            f"{uri} was made by scikit-learn {made_by} and here is {here}: install that version, or train it again"
+        )
+    import skops.io  # brings all of scikit-learn, which a model served by ONNX Runtime does without
+
+    try:
+        return SklearnPredictor(skops.io.loads(content, trusted=list(TRUSTED_TYPES)))
+    except Exception as error:  # UntrustedTypesFoundException, and whatever a damaged file makes skops raise
+        raise SettingsError(f"{uri}: skops {version('skops')} does not load the model: {error}") from error

@@ -1,0 +1,37 @@
+"""A model and its features together: events in, values out. The stream, HTTP and batch all score by this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic
+
+import numpy as np
+
+from braidstream.errors import SettingsError
+from braidstream.models.features import E, FeatureSet
+from braidstream.models.loading import Model
+
+
+class Scorer(Generic[E]):
+    """Scores events; raises `SettingsError` at once when the model was made for other features."""
+
+    def __init__(self, model: Model, features: FeatureSet[E]) -> None:
+        if model.features != features.names:
+            raise SettingsError(
+                f"model {model.name} {model.version} was made for other features: it takes "
+                f"{', '.join(model.features)}; here are {', '.join(features.names)}: train it again"
+            )
+        self.model = model
+        self._features = features
+
+    def __call__(self, events: Sequence[E]) -> list[float]:
+        """One value an event, in order; raises `ValueError` naming the first row whose value is NaN or infinite."""
+        if not events:
+            return []
+        values = self.model.predict(self._features.build(events))
+        finite = np.isfinite(values)
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise ValueError(f"row {row}: model {self.model.name} {self.model.version} predicts {values[row]}")
+        result: list[float] = values.tolist()
+        return result

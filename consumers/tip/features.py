@@ -1,0 +1,7 @@
+"""What the tip model is given to see of a ride."""
+
+from consumers.ride_features import ride_features
+
+FEATURES = ride_features(
+    "pickup_zone", "dropoff_zone", "trip_distance", "pickup_hour", "pickup_weekday", "passenger_count"
+)
