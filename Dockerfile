@@ -1,0 +1,26 @@
+# One image for every part of a pipeline; the command says which part a container is.
+
+FROM python:3.13-slim AS dependencies
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PYTHON=/opt/braidstream/bin/python
+RUN python -m venv --without-pip /opt/braidstream
+COPY requirements.lock /src/
+# The packages' own tests are a tenth of their size.
+RUN pip install --require-hashes --only-binary :all: -r /src/requirements.lock \
+ && rm -r /opt/braidstream/lib/python3.13/site-packages/onnx/backend/test \
+ && find /opt/braidstream -type d -name tests -prune -exec rm -r {} +
+
+FROM dependencies AS project
+COPY . /src
+RUN pip install --no-index --no-deps --no-build-isolation --prefix /project /src
+
+FROM python:3.13-slim
+RUN useradd --uid 10001 --create-home --home-dir /app app && install -d -o app /app/models
+COPY --from=dependencies /opt/braidstream /opt/braidstream
+COPY --from=project /project /opt/braidstream
+ENV PATH=/opt/braidstream/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    LOG_FORMAT=json \
+    HEALTH_FILE=/tmp/health.json
+WORKDIR /app
+USER app
+CMD ["braidstream", "--help"]

@@ -1,0 +1,65 @@
+"""The command line `braidstream`.
+
+Each command is imported when it is called: `braidstream health` runs every few seconds beside every worker.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from typing import Any
+
+import click
+
+from braidstream.cli import plugins
+from braidstream.errors import BraidstreamError, SettingsError
+
+_COMMANDS = {
+    "health": "braidstream.cli.health:health",
+    "tail": "braidstream.cli.tail:tail",
+    "topics": "braidstream.cli.topics:topics",
+}
+
+
+class _Refused(click.ClickException):
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """The commands of this package, then those that the installed packages bring."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*_COMMANDS, *plugins.command_names()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _COMMANDS:
+            module, _, name = _COMMANDS[cmd_name].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), name)
+            return command
+        return plugins.command(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            raise _Refused(str(error)) from error
+        except BraidstreamError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            ctx.exit(128 + signal.SIGINT)
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="braidstream")
+def main() -> None:
+    """Machine-learning models on Kafka: one event, many independent models, one decision.
+
+    Kafka is found by KAFKA_BOOTSTRAP_SERVERS, the schema registry by SCHEMA_REGISTRY_URL. Any property of librdkafka
+    passes through: KAFKA_SASL_USERNAME is sasl.username.
+
+    \b
+    Examples:
+      braidstream topics create
+      braidstream tail decisions
+      braidstream tail dead_letters --from-beginning --json
+    """
