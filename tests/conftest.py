@@ -1,0 +1,49 @@
+"""Fixtures for the tests that need Docker, and what becomes of those tests without it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from testcontainers.core.network import Network
+
+from tests.containers import docker_missing, run_kafka, run_registry
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `docker` without Docker, and say why; in CI that is a failure."""
+    if item.get_closest_marker("docker") is None or (reason := docker_missing()) is None:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI=true requires every test, and {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[Network]:
+    """The network of the containers."""
+    with Network() as created:
+        yield created
+
+
+@pytest.fixture(scope="session")
+def kafka(network: Network) -> Iterator[str]:
+    """The bootstrap servers of a Kafka that all tests share: a test takes `topic_prefix` for its topics and groups."""
+    with run_kafka(network) as bootstrap_servers:
+        yield bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def registry(network: Network, kafka: str) -> Iterator[str]:
+    """The URL of a schema registry, whose subjects are named by `topic_prefix` too."""
+    with run_registry(network) as url:
+        yield url
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """What no other test has."""
+    return f"test-{uuid.uuid4().hex[:12]}-"
