@@ -15,17 +15,17 @@ from schemas.ride_started import RideStarted
 MAX_MILES = 100.0
 """A distance above this is a mistake of the meter."""
 
-_Column: TypeAlias = Sequence[int] | NDArray[np.float32]
+_Column: TypeAlias = Sequence[int] | NDArray[np.float64]
 
 
 def _trip_distance(rides: Sequence[RideStarted]) -> _Column:
-    miles = np.array([ride.trip_distance for ride in rides], np.float32)  # None becomes NaN
+    miles = np.array([ride.trip_distance for ride in rides], np.float64)  # None becomes NaN
     miles[(miles <= 0) | (miles > MAX_MILES)] = np.nan
     return miles
 
 
 def _passenger_count(rides: Sequence[RideStarted]) -> _Column:
-    passengers = np.array([ride.passenger_count for ride in rides], np.float32)
+    passengers = np.array([ride.passenger_count for ride in rides], np.float64)
     passengers[passengers == 0] = np.nan
     return passengers
 

@@ -76,7 +76,7 @@ class RideTask:
         known = self.outcomes(trips.rides)
         if known.is_empty():
             raise SettingsError(f"none of {trips.rides.height} rides is one of {self.rides}: nothing to measure on")
-        scorer = Scorer(load(uri), self.features)
+        scorer = Scorer(load(uri, train_with=f"python -m consumers.{self.name}.train --trips FILE"), self.features)
         predicted = [value for part in known.iter_slices(_CHUNK) for value in scorer(list(rides(part)))]
         return training.errors(np.array(predicted), known["outcome"].to_numpy())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import itertools
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -121,7 +123,22 @@ def _plain(value: Any) -> Any:
 
 
 def _convert_hist_gradient_boosting(scope: Any, node: Any, container: Any) -> None:
+    node = copy.copy(node)
+    node.raw_operator = _with_single_thresholds(node.raw_operator)
     get_converter("SklearnHistGradientBoostingRegressor")(scope, node, _PlainIntegers(container))
+
+
+def _with_single_thresholds(estimator: Any) -> Any:
+    """The same trees with thresholds rounded down to single precision: every single-precision row goes the same way.
+
+    Rounded to the nearest, as skl2onnx does, a threshold can end on a value above it, and that value on the other side.
+    """
+    estimator = copy.deepcopy(estimator)
+    for tree in itertools.chain.from_iterable(estimator._predictors):
+        exact = tree.nodes["num_threshold"]
+        nearest = exact.astype(np.float32)
+        tree.nodes["num_threshold"] = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    return estimator
 
 
 def _probes(estimator: Any, rows: Matrix) -> Matrix:

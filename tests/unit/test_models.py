@@ -1,0 +1,282 @@
+"""Estimators become models that predict the same, from ONNX or from skops."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from structlog.testing import capture_logs
+
+from braidstream.errors import SettingsError
+from braidstream.models.export import TOLERANCE, NotExportable, export, save
+from braidstream.models.features import FeatureSet, Matrix
+from braidstream.models.folder import CARD, ONNX, SKOPS, DataSummary, ModelCard
+from braidstream.models.loading import load
+from braidstream.models.predictors import OnnxPredictor, SklearnPredictor
+from braidstream.models.scorer import Scorer
+
+Point = tuple[float | None, float | None]
+
+
+def build(points: Sequence[Point]) -> Matrix:
+    return np.array(points, np.float32).reshape(-1, 2)
+
+
+FEATURES = FeatureSet(("colour", "size"), build)
+DATA = DataSummary(rows=2000, sha256="00", earliest=datetime(2023, 1, 1), latest=datetime(2023, 2, 1))  # noqa: DTZ001
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Beside other busy processes, scikit-learn on every core takes minutes for these tests."""
+    with threadpoolctl.threadpool_limits(limits=1):
+        yield
+
+
+class Custom(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """An estimator that neither skl2onnx nor skops knows."""
+
+    def fit(self, rows: Matrix, target: NDArray[np.float64]) -> "Custom":
+        self.is_fitted_ = True
+        return self
+
+    def predict(self, rows: Matrix) -> NDArray[np.float64]:
+        return np.zeros(len(rows))
+
+
+def points(missing: bool = True, rows: int = 2000) -> tuple[Matrix, NDArray[np.float64]]:
+    random = np.random.default_rng(0)
+    colour, size = random.integers(0, 30, rows), random.random(rows)
+    target: NDArray[np.float64] = np.where(colour % 2, 10.0, 40.0) + size
+    matrix: Matrix = np.column_stack([colour, size]).astype(np.float32)
+    if missing:
+        matrix[::7, 1] = np.nan
+    return matrix, target
+
+
+def trees(**parameters: Any) -> HistGradientBoostingRegressor:
+    return HistGradientBoostingRegressor(max_iter=20, random_state=0, **parameters)
+
+
+def save_fitted(estimator: Any, folder: Path, missing: bool = True) -> ModelCard:
+    matrix, target = points(missing)
+    estimator.fit(matrix, target)
+    return save(
+        folder,
+        name="price",
+        estimator=estimator,
+        features=FEATURES,
+        rows=matrix,
+        schema_id=7,
+        metrics={"rmse": 1.0},
+        data=DATA,
+    )
+
+
+def test_an_exported_model_predicts_what_its_estimator_does(tmp_path: Path) -> None:
+    estimator = trees()
+    card = save_fitted(estimator, tmp_path / "price")
+    model = load(str(tmp_path / "price"))
+    matrix, _ = points()
+    assert (card.served_by, card.not_exported) == ("onnx", None)
+    assert card.libraries["scikit-learn"] == version("scikit-learn")
+    assert isinstance(model.predictor, OnnxPredictor)
+    assert (model.name, model.version, model.features) == ("price", card.version, ("colour", "size"))
+    predicted = model.predict(matrix)
+    assert predicted.shape == (2000,)
+    assert predicted.dtype == np.float64
+    np.testing.assert_allclose(predicted, SklearnPredictor(estimator)(matrix), rtol=0, atol=TOLERANCE * 41)
+    np.testing.assert_array_equal(load((tmp_path / "price").as_uri()).predict(matrix), predicted)
+
+
+@pytest.mark.parametrize(
+    "estimator", [GradientBoostingRegressor(n_estimators=5), make_pipeline(StandardScaler(), LinearRegression())]
+)
+def test_other_estimators_are_exported_too(tmp_path: Path, estimator: Any) -> None:
+    assert save_fitted(estimator, tmp_path / "price", missing=False).not_exported is None
+    matrix, _ = points(missing=False)
+    predicted = load(str(tmp_path / "price")).predict(matrix)
+    np.testing.assert_allclose(predicted, SklearnPredictor(estimator)(matrix), rtol=0, atol=TOLERANCE * 41)
+
+
+_VALUES = st.floats(width=32, allow_infinity=False) | st.floats(0, 30, width=32)
+
+
+@given(arrays.arrays(np.float32, st.tuples(st.integers(1, 20), st.just(2)), elements=_VALUES))
+@settings(max_examples=100, deadline=None)
+def test_export_and_estimator_agree_on_any_row(
+    both: tuple[OnnxPredictor, HistGradientBoostingRegressor], rows: Matrix
+) -> None:
+    exported, estimator = both
+    np.testing.assert_allclose(exported(rows), SklearnPredictor(estimator)(rows), rtol=0, atol=TOLERANCE * 41)
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[OnnxPredictor, HistGradientBoostingRegressor]:
+    """An export and its estimator."""
+    matrix, target = points()
+    estimator = trees().fit(matrix, target)
+    return OnnxPredictor(export(estimator, "price", matrix, SklearnPredictor(estimator)(matrix))), estimator
+
+
+def test_a_value_between_two_values_seen_in_training_goes_the_same_way_in_the_export() -> None:
+    seen = np.random.default_rng(0).choice(5000, 100, replace=False) / 100
+    matrix = np.repeat(seen, 40).astype(np.float32)[:, None]
+    target = np.random.default_rng(1).random(len(matrix))
+    estimator = trees(min_samples_leaf=5).fit(matrix, target)
+    everything = (np.arange(5000) / 100).astype(np.float32)[:, None]
+    export(estimator, "price", everything, SklearnPredictor(estimator)(everything))
+
+
+def test_an_export_that_differs_is_not_written(tmp_path: Path) -> None:
+    estimator = trees(categorical_features=[0])
+    with capture_logs() as logs:
+        card = save_fitted(estimator, tmp_path / "price")
+    assert card.served_by == "scikit-learn"
+    assert card.not_exported is not None
+    assert "the export differs from the estimator on" in card.not_exported
+    assert [(log["log_level"], log["reason"]) for log in logs] == [("warning", card.not_exported)]
+    assert sorted(path.name for path in (tmp_path / "price").iterdir()) == [CARD, SKOPS]
+    model = load(str(tmp_path / "price"))
+    matrix, _ = points()
+    np.testing.assert_array_equal(model.predict(matrix), SklearnPredictor(estimator)(matrix))
+
+
+def test_an_export_that_differs_only_where_a_value_is_missing_is_refused(tmp_path: Path) -> None:
+    matrix, target = points(missing=False)
+    forest = RandomForestRegressor(n_estimators=3, random_state=0).fit(matrix, target)
+    export(forest, "price", matrix, SklearnPredictor(forest)(matrix))
+    card = save_fitted(forest, tmp_path / "price", missing=False)
+    assert card.not_exported is not None
+    assert "differs" in card.not_exported
+
+
+def test_an_estimator_that_predicts_nan_is_not_exported() -> None:
+    matrix, target = points()
+    with pytest.raises(NotExportable, match="differs"):
+        export(trees().fit(matrix, target), "price", matrix, np.full(len(matrix), np.nan))
+
+
+def test_the_version_follows_from_the_data(tmp_path: Path) -> None:
+    for parameters in ({}, {"categorical_features": [0]}):
+        cards = [save_fitted(trees(**parameters), tmp_path / f"{number}-{len(parameters)}") for number in (1, 2)]
+        other = save_fitted(trees(learning_rate=0.2, **parameters), tmp_path / f"3-{len(parameters)}")
+        assert cards[0].version == cards[1].version != other.version
+        assert len(other.version) == 12
+
+
+def test_a_missing_model_is_reported_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"there is no model in .*price .*train it with `python -m price.train`"):
+        load(str(tmp_path / "price"), train_with="python -m price.train")
+
+
+def test_an_estimator_of_another_scikit_learn_is_refused_and_an_export_is_not(tmp_path: Path) -> None:
+    save_fitted(trees(categorical_features=[0]), tmp_path / "skops")
+    save_fitted(trees(), tmp_path / "onnx")
+    for folder in (tmp_path / "skops", tmp_path / "onnx"):
+        card = json.loads((folder / CARD).read_text())
+        card["libraries"]["scikit-learn"] = "0.1"
+        (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(SettingsError, match=rf"made by scikit-learn 0\.1 and here is {version('scikit-learn')}"):
+        load(str(tmp_path / "skops"))
+    load(str(tmp_path / "onnx"))
+
+
+def test_a_skops_file_with_a_type_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
+    card = save_fitted(Custom(), tmp_path / "price")
+    assert card.served_by == "scikit-learn"
+    with pytest.raises(SettingsError, match=r"Untrusted types.*Custom"):
+        load(str(tmp_path / "price"))
+
+
+@pytest.mark.parametrize(
+    ("file", "parameters", "message"),
+    [
+        (ONNX, {}, "onnxruntime .* cannot load the model"),
+        (SKOPS, {"categorical_features": [0]}, "skops .* does not load the model"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused(
+    tmp_path: Path, file: str, parameters: dict[str, Any], message: str
+) -> None:
+    save_fitted(trees(**parameters), tmp_path / "price")
+    (tmp_path / "price" / file).write_bytes(b"no model")
+    with pytest.raises(SettingsError, match=f"{file} is not the file that model.json describes"):
+        load(str(tmp_path / "price"))
+    card = json.loads((tmp_path / "price" / CARD).read_text())
+    card["files"][file] = hashlib.sha256(b"no model").hexdigest()
+    (tmp_path / "price" / CARD).write_text(json.dumps(card))
+    with pytest.raises(SettingsError, match=message):
+        load(str(tmp_path / "price"))
+
+
+def test_onnx_runs_on_one_thread(both: tuple[OnnxPredictor, HistGradientBoostingRegressor]) -> None:
+    options = both[0].session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_scikit_learn_predicts_on_one_thread_and_gives_the_others_back() -> None:
+    seen: list[set[int]] = []
+
+    class Watched:
+        def predict(self, rows: Matrix) -> NDArray[np.float64]:
+            seen.append(openmp_threads())
+            return np.zeros(len(rows))
+
+    def openmp_threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp"}
+
+    with threadpoolctl.threadpool_limits(limits=3):
+        SklearnPredictor(Watched())(points()[0])
+        assert seen == [{1}]
+        assert openmp_threads() == {3}
+
+
+def test_a_scorer_gives_a_value_an_event_in_order(tmp_path: Path) -> None:
+    save_fitted(trees(), tmp_path / "price")
+    model = load(str(tmp_path / "price"))
+    score = Scorer(model, FEATURES)
+    events: list[Point] = [(1, 0.5), (2, 0.5), (2, None)]
+    values = score(events)
+    assert values == model.predict(build(events)).tolist()
+    assert [round(value, -1) for value in values] == [10, 40, 40]
+    assert score([]) == []
+
+
+def test_a_scorer_refuses_a_model_made_for_other_features(tmp_path: Path) -> None:
+    save_fitted(trees(), tmp_path / "price")
+    with pytest.raises(SettingsError, match=r"price \w{12} was made for other features.*colour, size.*size, colour"):
+        Scorer(load(str(tmp_path / "price")), FeatureSet(("size", "colour"), build))
+
+
+def test_a_prediction_that_is_no_number_is_an_error_that_names_the_row(tmp_path: Path) -> None:
+    save_fitted(LinearRegression(), tmp_path / "price", missing=False)
+    score = Scorer(load(str(tmp_path / "price")), FEATURES)
+    assert len(score([(1, 2), (3, 4)])) == 2
+    with pytest.raises(ValueError, match=r"row 1: model price \w{12} predicts nan"):
+        score([(1, 2), (None, 4)])
+
+
+def test_skops_holds_the_estimator_beside_an_export(tmp_path: Path) -> None:
+    estimator = trees()
+    save_fitted(estimator, tmp_path / "price")
+    trusted = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+    kept = skops.io.load(tmp_path / "price" / SKOPS, trusted=trusted)
+    np.testing.assert_array_equal(SklearnPredictor(kept)(points()[0]), SklearnPredictor(estimator)(points()[0]))
