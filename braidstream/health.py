@@ -21,14 +21,14 @@ class HealthFile:
         self._clock = clock
         self._last: tuple[float, str | None] = (0.0, "not started")
 
-    def beat(self, waiting_for: str | None) -> None:
-        """The worker goes on; `waiting_for` says why it is not ready."""
+    def beat(self, waiting_for: str | None, partitions: int) -> None:
+        """The worker goes on and owns this many partitions; `waiting_for` says why it is not ready."""
         now = self._clock()
         if self._path is None or (now - self._last[0] < EVERY and waiting_for == self._last[1]):
             return
         self._last = (now, waiting_for)
         new = self._path.with_name(f"{self._path.name}.new")
-        new.write_text(json.dumps({"at": now, "waiting_for": waiting_for}))
+        new.write_text(json.dumps({"at": now, "waiting_for": waiting_for, "partitions": partitions}))
         new.replace(self._path)
 
 
@@ -43,4 +43,4 @@ def check(path: Path, clock: Callable[[], float] = time.time) -> str:
         raise FatalError(f"the worker's loop has not turned for {age:.0f} s")
     if state["waiting_for"] is not None:
         raise FatalError(f"the worker is not ready: {state['waiting_for']}")
-    return f"ready, {age:.1f} s ago"
+    return f"ready {age:.1f} s ago, with {state['partitions']} partitions"

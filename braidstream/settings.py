@@ -147,9 +147,7 @@ class ScoringSettings(WorkerSettings):
 class DecisionSettings(WorkerSettings):
     """What a decision service needs besides."""
 
-    expected_models: ModelNames = Field(
-        description="Models that a decision waits for, separated by commas."
-    )
+    expected_models: ModelNames = Field(description="Models that a decision waits for, separated by commas.")
     decision_deadline: float = Field(
         30.0, gt=0, description="Seconds from the first sight of the subject's event to a decision without the missing."
     )

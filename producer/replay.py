@@ -54,7 +54,7 @@ def replay(
     clock: Callable[[], float] = time.monotonic,
     gate: Callable[[int], bool] = _always,
     stop: Callable[[], bool] = _never,
-    progress: Callable[[int], None] = _silent,
+    progress: Callable[[int], object] = _silent,
 ) -> int:
     """Send each event when it is due, in their order, wait for the acknowledgements, and return how many were sent.
 

@@ -145,7 +145,8 @@ class BrokerLogEnds:
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
         )
 
-        def answer() -> Mapping[Partition, int] | None:
+        # A client that nobody holds is destroyed, and its futures are never done: the answer holds it.
+        def answer(_client: AdminClient = self._client) -> Mapping[Partition, int] | None:
             if not all(future.done() for future in asked.values()):
                 return None
             try:

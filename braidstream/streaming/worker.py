@@ -22,9 +22,9 @@ MAX_BACKOFF = 5.0
 
 
 class Health(Protocol):
-    """Hears once a second or so that the worker goes on, and why it is not ready (None when it is)."""
+    """Hears at every turn that the worker goes on, why it is not ready (None when it is), and what it owns."""
 
-    def beat(self, waiting_for: str | None) -> None: ...
+    def beat(self, waiting_for: str | None, partitions: int) -> None: ...
 
 
 class Worker:
@@ -95,7 +95,7 @@ class Worker:
             self._failing_since = None
             self._failures = 0
         self._inbox.pause(self._processor.held())
-        self._health.beat(self._processor.waiting_for())
+        self._health.beat(self._processor.waiting_for(), len(self._inbox.owned))
         if self._clock() - self._logged_at >= LOG_EVERY:
             self._report()
         return len(batch.records)

@@ -1,0 +1,87 @@
+"""Worker processes that belong to this one: started together, and gone when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from braidstream.errors import FatalError
+
+STOP_TIMEOUT = 15.0
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True)
+class Child:
+    """One worker: `python -m <module>`, with its log and its state in files."""
+
+    module: str
+    log: Path
+    health: Path
+    process: subprocess.Popen[bytes]
+
+    def partitions(self) -> int:
+        """How many partitions the worker owns; 0 while it is not ready."""
+        try:
+            state = json.loads(self.health.read_text())
+        except (OSError, ValueError):
+            return 0
+        return int(state["partitions"]) if state["waiting_for"] is None else 0
+
+
+class Processes:
+    """Starts workers, and stops them when the context is left, however it is left."""
+
+    def __init__(self, folder: Path) -> None:
+        """Logs and states are kept in this folder."""
+        self._folder = folder
+        self._children: list[Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._children:
+            child.process.terminate()
+        for child in self._children:
+            try:
+                child.process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+    def start(self, module: str, settings: Mapping[str, str]) -> None:
+        """Start `python -m <module>` with these settings on top of this process's own."""
+        name = f"{module}-{len(self._children)}"
+        log, health = self._folder / f"{name}.log", self._folder / f"{name}.health"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                env={**os.environ, **settings, "HEALTH_FILE": str(health)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._children.append(Child(module, log, health, process))
+
+    def partitions(self, module: str) -> int:
+        """How many partitions the ready workers of this module own together."""
+        return sum(child.partitions() for child in self._children if child.module == module)
+
+    def require_alive(self) -> None:
+        """Raises `FatalError` with the last lines of its log when a worker has ended."""
+        for child in self._children:
+            if (code := child.process.poll()) is not None:
+                lines = _last_lines(child.log)
+                raise FatalError(f"{child.module} ended with exit code {code}; its last lines:\n{lines}")
+
+
+def _last_lines(log: Path) -> str:
+    lines: Sequence[str] = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+    return "\n".join(f"  {line}" for line in lines)
