@@ -6,7 +6,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,26 @@ from typing import Any
 import click
 import polars as pl
 
+from braidstream import logs
 from braidstream.errors import BraidstreamError, FatalError, SettingsError
+from braidstream.settings import Settings
+from braidstream.writer import EventWriter, open_writer
 from producer.pace import at_once, at_rate, compressed
 from producer.progress import shown_progress
-from producer.replay import EventWriter, replay
+from producer.replay import replay
 from producer.sample import write_sample
 from producer.stop import stop_on_signals
 from producer.trips import Trips, named_month, read_trips, rides
+from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
 
 _FILE = click.Path(path_type=Path)
 
 
-def _open_writer() -> AbstractContextManager[EventWriter[RideStarted]]:
-    from braidstream.settings import Settings
-    from braidstream.writer import open_writer
-    from rides.pipeline import RIDES
-
-    return open_writer(RIDES.subjects, Settings.load())
+def _open_writer() -> EventWriter[RideStarted]:
+    settings = Settings.load()
+    logs.configure(settings.log_level, settings.log_format)
+    return open_writer(RIDES.subjects, settings)
 
 
 class _Refused(click.ClickException):
@@ -174,7 +175,9 @@ def _due(chosen: pl.DataFrame, rate: float | None, speedup: float | None) -> Ite
 
 
 def _send(chosen: pl.DataFrame, due: Iterator[float]) -> _Outcome:
-    with _open_writer() as writer, shown_progress(chosen.height) as progress, stop_on_signals() as stop:
+    # The replay itself waits for what it sent; leaving the writer's own context would wait again after a failure.
+    writer = _open_writer()
+    with shown_progress(chosen.height) as progress, stop_on_signals() as stop:
         start = time.monotonic()
         try:
             sent = replay(rides(chosen), writer, due=due, stop=stop, progress=progress)

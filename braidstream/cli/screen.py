@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -15,7 +17,10 @@ _BYTES_SHOWN = 120
 
 
 class Screen:
-    """Shows a record as one line of where it is and what its key is, with its fields below."""
+    """Shows a record as one line of where it is and what its key is, with its fields below.
+
+    Fields that repeat the key are left out, and numbers are rounded.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -26,11 +31,11 @@ class Screen:
         if not self._is_headed:
             self._print(Text(f"{'TIME (UTC)':23}  {'PART/OFFSET':>11}  KEY", style="dim"))
             self._is_headed = True
-        time = record.timestamp.strftime("%Y-%m-%d %H:%M:%S.%f")[:23] if record.timestamp is not None else "-"
+        time = _word(record.timestamp) if record.timestamp is not None else "-"
         head = Text(f"{time:23}  {f'{record.partition}/{record.offset}':>11}  ")
         self._print(head.append(printable(key_text(record)), style="bold"))
         for line in _body(record):
-            self._console.print(Padding(line, (0, 0, 0, 4)))
+            self._console.print(Padding(line, (0, 0, 0, 4), expand=False))
 
     def _print(self, line: Text) -> None:
         self._console.print(line, overflow="fold")
@@ -42,9 +47,10 @@ def _body(record: Record) -> Iterator[Text]:
         yield Text(printable(f"undecoded: {value.reason}"), style="red")
         yield Text(f"{len(value.value)} bytes: {value.value[:_BYTES_SHOWN]!r}")
     elif isinstance(value, dict):
-        yield _pairs({name: _word(plain(item)) for name, item in value.items()})
+        key = key_text(record)
+        yield _pairs({name: _word(item) for name, item in value.items() if item != key})
     else:
-        yield Text(printable(compact(plain(value))))
+        yield Text(printable(_word(value)))
     errors = {n.removeprefix(PREFIX): header_text(v) for n, v in record.headers.items() if n.startswith(PREFIX)}
     others = {name: header_text(v) for name, v in record.headers.items() if not name.startswith(PREFIX)}
     if errors:
@@ -55,9 +61,18 @@ def _body(record: Record) -> Iterator[Text]:
 
 def _pairs(pairs: dict[str, str], style: str = "") -> Text:
     return Text("  ").join(
-        Text(f"{printable(name)}=", style="dim").append(printable(word), style=style) for name, word in pairs.items()
+        Text.assemble((f"{printable(name)}=", "dim"), (printable(word), style)) for name, word in pairs.items()
     )
 
 
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else compact(value)
+def _word(value: Any) -> str:
+    """A value in few characters."""
+    if isinstance(value, dict):
+        return "{" + " ".join(f"{name}={_word(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_word, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S.%f}"[:23]
+    return value if isinstance(value, str) else compact(plain(value))

@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from braidstream.avro import Codec
-from braidstream.errors import FatalError
+from braidstream.errors import FatalError, RetriableError
 from braidstream.pipeline import Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
@@ -86,10 +86,15 @@ class Watch:
         self._reader.close()
 
     def _ends(self, settings: Settings, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        answer = clients.BrokerLogEnds(clients.admin(settings)).ask(partitions)
+        """Where the partitions end; asked again for a while, since those of a new topic have no leader at first."""
+        log_ends = clients.BrokerLogEnds(clients.admin(settings))
         deadline = self._clock() + _ENDS_TIMEOUT
-        while (ends := answer()) is None:
-            if self._clock() > deadline:
-                raise FatalError(f"the broker did not tell within {_ENDS_TIMEOUT:g} s where its topics end")
-            time.sleep(0.01)
-        return dict(ends)
+        answer = log_ends.ask(partitions)
+        while self._clock() < deadline:
+            try:
+                if (ends := answer()) is not None:
+                    return dict(ends)
+            except RetriableError:
+                answer = log_ends.ask(partitions)
+            time.sleep(0.05)
+        raise FatalError(f"the broker did not tell within {_ENDS_TIMEOUT:g} s where its topics end")

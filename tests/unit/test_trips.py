@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -19,8 +18,8 @@ from polars.testing import assert_frame_equal
 
 from braidstream.errors import SettingsError
 from producer.trips import Trips, named_month, read_trips, ride_ids, rides
+from tests.real_trips import real_month
 
-REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 PICKUP = datetime(2023, 2, 3, 8, 15, 30)  # noqa: DTZ001 - the city's local time
 
 GREEN: Mapping[str, Any] = {
@@ -65,27 +64,16 @@ def only_ride(trips: Trips) -> dict[str, Any]:
 PLAIN = {"pickup_at": PICKUP, "pickup_zone": 74, "dropoff_zone": 75, "trip_distance": 2.5, "passenger_count": 1}
 
 
-@pytest.fixture(scope="module")
-def real_data() -> Path:
-    if not REAL_DATA.is_dir():
-        reason = f"the real months are not in {REAL_DATA}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return REAL_DATA
-
-
-def test_february_2023_has_64783_rides(real_data: Path) -> None:
-    trips = read_trips([real_data / "green_tripdata_2023-02.parquet"])
+def test_february_2023_has_64783_rides() -> None:
+    trips = read_trips([real_month("2023-02")])
     assert trips.rides.height == 64_783
     assert trips.rejected() == {"pickup outside the file's month": 26}
     assert trips.rides["ride_id"].n_unique() == 64_783
     assert sum(1 for _ in rides(trips.rides.head(6_000))) == 6_000
 
 
-def test_two_real_months_of_different_types_read_as_one(real_data: Path) -> None:
-    files = [real_data / f"green_tripdata_2023-0{month}.parquet" for month in (2, 1)]
-    trips = read_trips(files, outcomes=True)
+def test_two_real_months_of_different_types_read_as_one() -> None:
+    trips = read_trips([real_month("2023-02"), real_month("2023-01")], outcomes=True)
     assert trips.rides.height == 64_783 + 68_207
     assert trips.rides["pickup_at"].is_sorted()
 
