@@ -148,7 +148,7 @@ def sample_command(out: Path, rows: int, seed: int, month: str | None) -> None:
       python -m producer sample green_2024-05.csv --rows 100000 --seed 7
     """
     write_sample(out, rows, seed, month or named_month(out) or "2023-01")
-    click.echo(f"{rows:,} synthetic trips written to {out}")
+    click.echo(f"{_counted(rows, 'synthetic trip')} written to {out}")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class _Outcome:
 
     @property
     def summary(self) -> str:
-        counts = f"{self.sent:,} rides sent, {self.acknowledged:,} acknowledged"
+        counts = f"{_counted(self.sent, 'ride')} sent, {self.acknowledged:,} acknowledged"
         return counts if self.stopped_by is None else f"Stopped by {self.stopped_by.name}: {counts}"
 
     @property
@@ -186,9 +186,13 @@ def _send(chosen: pl.DataFrame, due: Iterator[float]) -> _Outcome:
         return _Outcome(sent, writer.acknowledged, time.monotonic() - start, stop.received)
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _rejected(trips: Trips) -> str:
     by_reason = ", ".join(f"{count:,} {reason}" for reason, count in trips.rejected().items())
-    return f"{trips.rejects.height:,} rows rejected" + (f" ({by_reason})" if by_reason else "")
+    return f"{_counted(trips.rejects.height, 'row')} rejected" + (f" ({by_reason})" if by_reason else "")
 
 
 def _write_rejects(trips: Trips, path: Path) -> None:

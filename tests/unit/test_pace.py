@@ -1,0 +1,66 @@
+"""When rides are due."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import islice, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.pace import MAX_GAP, at_once, at_rate, compressed
+
+START = datetime(2023, 2, 1)  # noqa: DTZ001 - the city's local time
+ROUNDING = 1e-6
+
+gaps = st.lists(st.integers(0, 7 * 86_400), max_size=60)
+factors = st.floats(1e-3, 1e6)
+
+
+def pickups(seconds_between: list[int]) -> list[datetime]:
+    times = [START]
+    for seconds in seconds_between:
+        times.append(times[-1] + timedelta(seconds=seconds))
+    return times
+
+
+def test_at_once() -> None:
+    assert list(islice(at_once(), 3)) == [0.0, 0.0, 0.0]
+
+
+def test_at_rate() -> None:
+    assert list(islice(at_rate(4), 5)) == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+@given(factors)
+def test_a_rate_does_not_drift(rate: float) -> None:
+    assert next(islice(at_rate(rate), 10_000, None)) == pytest.approx(10_000 / rate)
+
+
+def test_compressed_keeps_the_gaps() -> None:
+    assert list(compressed(pickups([60, 0, 120]), 60)) == [0.0, 1.0, 1.0, 3.0]
+
+
+def test_compressed_gaps_are_capped_after_the_speedup() -> None:
+    assert list(compressed(pickups([86_400, 300, 30]), 30)) == [0.0, 10.0, 20.0, 21.0]
+
+
+def test_a_pickup_that_goes_back_is_due_at_once() -> None:
+    assert list(compressed([START, START - timedelta(hours=1), START], 3600)) == [0.0, 0.0, 1.0]
+
+
+def test_nothing_is_due_without_pickups() -> None:
+    assert list(compressed([], 60)) == []
+
+
+@given(gaps, factors)
+def test_compressed_never_early_capped_and_in_order(seconds_between: list[int], speedup: float) -> None:
+    times = pickups(seconds_between)
+    due = list(compressed(times, speedup))
+    assert len(due) == len(times)
+    assert due[0] == 0.0
+    for (one, other), seconds in zip(pairwise(due), seconds_between, strict=True):
+        gap = other - one
+        assert 0 <= gap <= MAX_GAP + ROUNDING
+        assert gap == pytest.approx(min(seconds / speedup, MAX_GAP), abs=ROUNDING)

@@ -1,0 +1,156 @@
+"""Synthetic trips: TLC's schema, the same for a seed, learnable, with the real files' flaws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from braidstream.errors import SettingsError
+from producer.sample import CARD, SCHEMA, sample_trips, write_sample
+from producer.trips import read_trips
+from tests.real_trips import real_month
+
+ROWS = 20_000
+DURATION = (pl.col("lpep_dropoff_datetime") - pl.col("lpep_pickup_datetime")).dt.total_seconds() / 60
+
+
+@pytest.fixture(scope="module")
+def trips() -> pl.DataFrame:
+    return sample_trips(ROWS, seed=1, month="2023-02")
+
+
+def paid(trips: pl.DataFrame) -> pl.DataFrame:
+    return trips.filter(pl.col("total_amount") >= 0)
+
+
+def test_schema_is_that_of_a_real_month() -> None:
+    assert pl.read_parquet_schema(real_month("2023-02")) == SCHEMA
+
+
+def test_written_files_have_the_schema_and_the_rows(tmp_path: Path) -> None:
+    write_sample(tmp_path / "t.parquet", 500, seed=3, month="2024-02")
+    write_sample(tmp_path / "t.csv", 500, seed=3, month="2024-02")
+    written = pl.read_parquet(tmp_path / "t.parquet")
+    assert written.schema == SCHEMA
+    assert written.height == 500
+    assert_frame_equal(pl.read_csv(tmp_path / "t.csv", schema=SCHEMA), written)
+
+
+def test_same_seed_same_trips(tmp_path: Path) -> None:
+    for name in ("a.parquet", "b.parquet"):
+        write_sample(tmp_path / name, 300, seed=5, month="2023-02")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert not sample_trips(300, seed=5, month="2023-02").equals(sample_trips(300, seed=6, month="2023-02"))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 10, 999])
+def test_any_number_of_rows(rows: int) -> None:
+    assert sample_trips(rows, seed=1, month="2023-12").height == rows
+
+
+def test_rush_hours_and_popular_zones(trips: pl.DataFrame) -> None:
+    by_hour = trips.group_by(pl.col("lpep_pickup_datetime").dt.hour().alias("hour")).len()
+    hours = dict(by_hour.drop_nulls().iter_rows())
+    assert hours[18] > 5 * hours[4]
+    assert trips["PULocationID"].value_counts(sort=True)["count"][0] > ROWS / 20
+
+
+def test_zones_and_month_are_real(trips: pl.DataFrame) -> None:
+    rides = trips.filter(pl.col("PULocationID") > 0)
+    assert rides["PULocationID"].is_between(1, 263).all()
+    assert rides["DOLocationID"].is_between(1, 263).all()
+    assert trips.filter(pl.col("lpep_pickup_datetime").dt.strftime("%Y-%m") == "2023-02").height > 0.99 * ROWS
+
+
+def test_half_of_the_rows_go_back_in_time(trips: pl.DataFrame) -> None:
+    back = (trips["lpep_pickup_datetime"].diff().dt.total_seconds() < 0).mean()
+    assert back == pytest.approx(0.47, abs=0.1)
+
+
+def test_distance_depends_on_the_zones(trips: pl.DataFrame) -> None:
+    rides = trips.filter(pl.col("trip_distance") > 0)
+    within = rides.group_by("PULocationID", "DOLocationID").agg(pl.col("trip_distance").std(), pl.len())
+    spread = within.filter(pl.col("len") >= 20).select(pl.col("trip_distance").mean()).item()
+    assert spread < rides.select(pl.col("trip_distance").std()).item() / 3
+
+
+def test_tips_follow_fare_and_payment(trips: pl.DataFrame) -> None:
+    rides = paid(trips).drop_nulls("payment_type")
+    assert rides.filter(pl.col("payment_type") != CARD)["tip_amount"].max() == 0
+    cards = rides.filter(pl.col("payment_type") == CARD)
+    assert cards.select(pl.corr("fare_amount", "tip_amount")).item() > 0.5
+
+
+def test_totals_are_the_sum_of_the_charges(trips: pl.DataFrame) -> None:
+    charges = ["fare_amount", "extra", "mta_tax", "tip_amount", "tolls_amount"]
+    charges += ["improvement_surcharge", "congestion_surcharge"]
+    known = trips.drop_nulls("congestion_surcharge")
+    assert known.select((pl.sum_horizontal(charges) - pl.col("total_amount")).abs().max()).item() < 0.01
+
+
+def test_flaws(trips: pl.DataFrame) -> None:
+    not_entered = trips.filter(pl.col("payment_type").is_null())
+    assert not_entered["passenger_count"].is_null().all()
+    assert not_entered.height == pytest.approx(0.063 * ROWS, rel=0.1)
+    assert (trips["trip_distance"] == 0).mean() == pytest.approx(0.049, abs=0.01)
+
+
+def test_refunds_repeat_their_ride(trips: pl.DataFrame) -> None:
+    ride = ["lpep_dropoff_datetime", "DOLocationID", "trip_distance"]
+    refunds = trips.filter(pl.col("fare_amount") < 0)
+    assert refunds.height == 60
+    pairs = refunds.join(paid(trips), on=ride).filter(pl.col("fare_amount") == -pl.col("fare_amount_right"))
+    assert pairs.height >= 60
+
+
+def test_rows_that_are_no_ride(tmp_path: Path) -> None:
+    write_sample(tmp_path / "trips.parquet", ROWS, seed=1, month="2023-02")
+    trips = read_trips([tmp_path / "trips.parquet"], outcomes=True)
+    assert trips.rejected() == {
+        "no pickup time": 4,
+        "pickup outside the file's month": 4,
+        "no zone": 4,
+        "zone outside 1..265": 4,
+    }
+    assert trips.rides.height == ROWS - 16
+
+
+def learnable(trips: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+    """What is known at the start of each ride, and the minutes that it took."""
+    rides = trips.with_columns(hour=pl.col("lpep_pickup_datetime").dt.hour(), minutes=DURATION)
+    rides = rides.filter(pl.col("minutes").is_between(1, 60))
+    return rides.select("trip_distance", "hour"), rides["minutes"]
+
+
+def test_duration_can_be_learnt_and_holds_for_another_seed(trips: pl.DataFrame) -> None:
+    known, minutes = learnable(trips)
+    other_known, other_minutes = learnable(sample_trips(ROWS, seed=2, month="2023-03"))
+    model = HistGradientBoostingRegressor(random_state=0).fit(known.to_numpy(), minutes.to_numpy())
+    error = model.predict(other_known.to_numpy()) - other_minutes.to_numpy()
+    assert np.sqrt(np.mean(error**2)) < 0.55 * np.std(other_minutes.to_numpy())
+
+
+@pytest.mark.parametrize("month", ["2023-13", "2023", "23-01", "1999-12", ""])
+def test_no_month(month: str) -> None:
+    with pytest.raises(SettingsError, match=r"is no month: give it as in 2023-02"):
+        sample_trips(10, seed=1, month=month)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("t.json", r"t\.json is neither \.parquet nor \.csv by its name"),
+        ("t.csv.gz", r"is neither \.parquet nor \.csv by its name"),
+        ("2023-01.csv", r"is named after 2023-01, but its trips would be of 2023-02"),
+        ("absent/t.csv", r"t\.csv cannot be written: "),
+        ("absent/t.parquet", r"t\.parquet cannot be written: "),
+    ],
+)
+def test_files_that_cannot_be_written(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        write_sample(tmp_path / name, 10, seed=1, month="2023-02")
