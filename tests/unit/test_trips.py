@@ -203,9 +203,18 @@ ROW = "2,2023-02-03 08:15:30,74,75,1,2.5"
         f"\ufeff{HEADER}\n{ROW}\n",
         f"{HEADER}\n{ROW}",
         f"{HEADER}\n{ROW},,\n",
+        f"{HEADER.removeprefix('VendorID,')}\n{ROW.removeprefix('2,')},,\n",
         f'{HEADER}\n"2","2023-02-03 08:15:30","74","75.0","1","2.5"\n',
     ],
-    ids=["plain", "windows", "byte order mark", "no last newline", "more commas than names", "quoted"],
+    ids=[
+        "plain",
+        "windows",
+        "byte order mark",
+        "no last newline",
+        "more commas than names",
+        "only what is read, more commas",
+        "quoted",
+    ],
 )
 def test_csv(tmp_path: Path, text: str) -> None:
     assert only_ride(read_trips([csv(tmp_path, text)])) == PLAIN
