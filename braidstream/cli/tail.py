@@ -94,7 +94,6 @@ def read(
     ends: Mapping[int, int] | None,
     *,
     timeout: float,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Message]:
     """The records of the partitions from their starts on; up to their ends, or for ever without them.
 
@@ -103,7 +102,7 @@ def read(
     """
     consumer.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
     positions = dict(starts)
-    deadline = clock() + timeout
+    deadline = time.monotonic() + timeout
     while ends is None or (unread := [number for number, end in ends.items() if positions[number] < end]):
         for message in consumer.consume(_AT_ONCE, _WAIT):
             if (error := message.error()) is not None:
@@ -115,8 +114,8 @@ def read(
             continue
         moved = _positions(consumer, topic, positions)
         if moved != positions:
-            positions, deadline = moved, clock() + timeout
-        elif clock() >= deadline:
+            positions, deadline = moved, time.monotonic() + timeout
+        elif time.monotonic() >= deadline:
             raise UnavailableError(
                 f"partitions {unread} of {topic} were not read to their end: nothing came for {timeout:g} s "
                 "(BROKER_TIMEOUT). Is the broker up, or does an open transaction hold readers back?"
