@@ -14,13 +14,15 @@ COPY . /src
 RUN pip install --no-index --no-deps --no-build-isolation --prefix /project /src
 
 FROM python:3.13-slim
-RUN useradd --uid 10001 --create-home --home-dir /app app && install -d -o app /app/models
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp app && install -d -o app /app /app/models
 COPY --from=dependencies /opt/braidstream /opt/braidstream
 COPY --from=project /project /opt/braidstream
+# ONNX Runtime reports its use to its makers, unless it is told not to.
 ENV PATH=/opt/braidstream/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LOG_FORMAT=json \
-    HEALTH_FILE=/tmp/health.json
+    HEALTH_FILE=/tmp/health.json \
+    ORT_DISABLE_TELEMETRY=1
 WORKDIR /app
 USER app
 CMD ["braidstream", "--help"]

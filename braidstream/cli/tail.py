@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 from braidstream import logs
 from braidstream.cli import plugins
 from braidstream.cli.records import Decoder, Record, as_json, as_line
-from braidstream.errors import FatalError, SettingsError, UnavailableError
+from braidstream.errors import FatalError, RetriableError, SettingsError, UnavailableError
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
@@ -80,7 +80,12 @@ def _messages(
     if name not in found:
         there = ", ".join(sorted(other for other in found if not other.startswith("__"))) or "none"
         raise SettingsError(f"there is no topic {name} at {settings.bootstrap_servers}; the topics are: {there}")
-    ends = _ends(clients.BrokerLogEnds(client), name, sorted(found[name].partitions), settings.broker_timeout)
+    ends = _ends(
+        clients.BrokerLogEnds(lambda: clients.admin(settings)),
+        name,
+        sorted(found[name].partitions),
+        settings.broker_timeout,
+    )
     starts = {n: _beginning(consumer, name, n, settings) if from_beginning else end for n, end in ends.items()}
     if not to_end:
         click.echo(f"Following {name}; Ctrl-C stops.", err=True)
@@ -128,13 +133,17 @@ def _positions(consumer: Any, topic: str, before: Mapping[int, int]) -> dict[int
 
 
 def _ends(asker: clients.BrokerLogEnds, topic: str, numbers: list[int], timeout: float) -> dict[int, int]:
-    answer = asker.ask([Partition(topic, number) for number in numbers])
+    wanted = [Partition(topic, number) for number in numbers]
+    answer = asker.ask(wanted)
     deadline = time.monotonic() + timeout
-    while (ends := answer()) is None:
-        if time.monotonic() >= deadline:
-            raise UnavailableError(f"the broker did not tell where {topic} ends within {timeout:g} s (BROKER_TIMEOUT)")
+    while time.monotonic() < deadline:
+        try:
+            if (ends := answer()) is not None:
+                return {partition.number: end for partition, end in ends.items()}
+        except RetriableError:
+            answer = asker.ask(wanted)
         time.sleep(0.01)
-    return {partition.number: end for partition, end in ends.items()}
+    raise UnavailableError(f"the broker did not tell where {topic} ends within {timeout:g} s (BROKER_TIMEOUT)")
 
 
 def _beginning(consumer: Any, topic: str, number: int, settings: Settings) -> int:
