@@ -61,7 +61,7 @@ class Processes:
         name = f"{module}-{len(self._children)}"
         log, health = self._folder / f"{name}.log", self._folder / f"{name}.health"
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of the caller's
                 [sys.executable, "-m", module],
                 env={**os.environ, **settings, "HEALTH_FILE": str(health)},
                 stdin=subprocess.DEVNULL,

@@ -27,6 +27,7 @@ from braidstream.streaming.dead_letters import DeadLetterLimit
 from braidstream.streaming.decisions import DecisionProcessor, DecisionTopics
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.inbox import Inbox
+from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import DeadLetters, HandlerProcessor, Intake, Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
 from braidstream.streaming.scoring import predictions_of
@@ -92,7 +93,7 @@ def decision_processor(
     pipeline: Pipeline[E], settings: DecisionSettings, schemas: SchemaSource, group: str, policy: Policy[E]
 ) -> DecisionProcessor[E]:
     """The work of a decision service."""
-    ends = clients.BrokerLogEnds(clients.admin(settings))
+    ends = clients.BrokerLogEnds(lambda: clients.admin(settings))
     subjects = Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name))
     decisions, state = settings.named(pipeline.decisions.name), settings.named(pipeline.decision_state.name)
     parts = DecisionTopics(
@@ -129,7 +130,8 @@ def decision_processor(
 def make_worker(settings: WorkerSettings, group: str, processor: Processor) -> Worker:
     """A worker of this group on the broker of the settings."""
     assignment: clients.Assignment = "range" if processor.joins else "cooperative"
-    consumer = clients.worker_consumer(settings, group, assignment, _log_client_error)
+    outage = Outage(topics.answers(clients.admin(settings)), settings.broker_timeout)
+    consumer = clients.worker_consumer(settings, group, assignment, outage.heard)
     inbox = Inbox(consumer, processor.topics, eager=clients.is_eager(settings, assignment), hold_new=processor.joins)
     publisher: Publisher
     if settings.processing_guarantee == "exactly_once":
@@ -148,6 +150,7 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor) -> W
         linger=LINGER[settings.processing_guarantee],
         give_up_after=settings.broker_timeout,
         health=HealthFile(settings.health_file),
+        outage=outage,
     )
 
 
@@ -166,10 +169,6 @@ def _prepare(pipeline: Pipeline[Any], settings: WorkerSettings) -> SchemaSource:
 def _dead_letters(pipeline: Pipeline[Any], settings: WorkerSettings, group: str) -> DeadLetters:
     limit = DeadLetterLimit(settings.dead_letter_run, settings.dead_letter_share)
     return DeadLetters(settings.named(pipeline.dead_letters), group, limit)
-
-
-def _log_client_error(error: Any) -> None:
-    structlog.get_logger().warning("kafka", detail=error.str(), name=error.name())
 
 
 def _main(settings_type: type[S], start: Callable[[S], Worker]) -> None:

@@ -34,8 +34,9 @@ class EventWriter(Generic[E]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._producer.flush(self._timeout)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.flush()
 
     def send(self, event: E) -> None:
         """Hand over one event; waits while the queue is full. Raises `FatalError` when an earlier one was refused."""

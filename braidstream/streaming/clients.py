@@ -132,26 +132,34 @@ def admin(settings: Settings) -> AdminClient:
 
 
 class BrokerLogEnds:
-    """The ends of partitions, asked of the broker (see `LogEnds`)."""
+    """The ends of partitions, asked of the broker (see `LogEnds`).
 
-    def __init__(self, client: AdminClient) -> None:
-        self._client = client
+    After a failure a new client is made: an old one goes on asking with a leader epoch from before the failure
+    (FENCED_LEADER_EPOCH, seen for over 20 s after a broker's restart).
+    """
+
+    def __init__(self, make_client: Callable[[], AdminClient]) -> None:
+        self._make_client = make_client
+        self._client = make_client()
 
     def ask(self, partitions: Sequence[Partition]) -> Callable[[], Mapping[Partition, int] | None]:
         """Ask for the high watermarks, so that what an open transaction has written is counted too."""
         end = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked: dict[TopicPartition, Future[ListOffsetsResultInfo]] = self._client.list_offsets(
+        client = self._client
+        asked: dict[TopicPartition, Future[ListOffsetsResultInfo]] = client.list_offsets(
             {TopicPartition(*partition): end for partition in partitions},
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
         )
 
-        # A client that nobody holds is destroyed, and its futures are never done: the answer holds it.
-        def answer(_client: AdminClient = self._client) -> Mapping[Partition, int] | None:
+        def answer() -> Mapping[Partition, int] | None:
             if not all(future.done() for future in asked.values()):
                 return None
             try:
                 return {Partition(at.topic, at.partition): future.result().offset for at, future in asked.items()}
             except KafkaException as error:
+                # This also keeps the client: one that nobody holds is destroyed, and its futures are never done.
+                if self._client is client:
+                    self._client = self._make_client()
                 raise RetriableError(f"the broker did not tell where the partitions end: {error}") from error
 
         return answer

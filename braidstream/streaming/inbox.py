@@ -84,18 +84,14 @@ class Inbox:
     def take(self, limit: int, wait: float, linger: float) -> Batch:
         """At most `limit` records: wait up to `wait` seconds for the first, then `linger` for those right behind it."""
         first = self._consume(1, wait)
-        changes, self._changes = self._changes, _Changes()
+        known = len(self._changes.revoked)
         rest = self._consume(limit - 1, linger) if first and limit > 1 else []
-        if self._changes.revoked:
-            gone = set(self._changes.revoked)
+        if gone := set(self._changes.revoked[known:]):
             first = [record for record in first if _partition(record) not in gone]
-        changes.revoked += self._changes.revoked
-        # What was given and taken back within this call was never the caller's.
-        changes.assigned = [p for p in changes.assigned if p not in self._changes.revoked] + self._changes.assigned
-        self._changes = _Changes()
-        return Batch(
-            self._readable(first + rest), self._consumer.consumer_group_metadata(), changes.revoked, changes.assigned
-        )
+        records = self._readable(first + rest)
+        group = self._consumer.consumer_group_metadata()
+        changes, self._changes = self._changes, _Changes()
+        return Batch(records, group, changes.revoked, changes.assigned)
 
     def next_offsets(self, partitions: Iterable[Partition]) -> list[TopicPartition]:
         """Where each of these partitions goes on, for committing."""

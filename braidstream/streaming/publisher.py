@@ -17,6 +17,10 @@ from braidstream.streaming.ports import Producer
 
 _FULL_QUEUE_WAIT = 0.1
 
+OFFSETS_TIMEOUT = 15.0
+"""Seconds, longer than a transaction may last: without a limit this call has been seen to wait for ever after a
+broker's restart."""
+
 
 class OutRecord(NamedTuple):
     """A record to be produced to one partition of a topic."""
@@ -113,7 +117,7 @@ class TransactionalPublisher:
             for record in records:
                 _produce(producer, record, None)
             producer.poll(0)
-            self._attempt(lambda: producer.send_offsets_to_transaction(offsets, group))
+            self._attempt(lambda: producer.send_offsets_to_transaction(offsets, group, OFFSETS_TIMEOUT))
         except KafkaException as exception:
             self._recover(producer, _error(exception))
         try:
@@ -141,7 +145,8 @@ class TransactionalPublisher:
                 call()
                 break
             except KafkaException as exception:
-                if not _error(exception).retriable() or not left:
+                timed_out = _error(exception).code() == KafkaError._TIMED_OUT
+                if not _error(exception).retriable() or timed_out or not left:
                     raise
 
     def _recover(self, producer: Producer, error: KafkaError) -> None:
@@ -151,6 +156,9 @@ class TransactionalPublisher:
                 raise FencedError(f"fenced twice in a row, another worker has this transactional id: {error.str()}")
             self._fenced = True
             raise OutcomeUnknown(f"the producer was fenced or its transaction ran out: {error.str()}")
+        if error.code() == KafkaError._TIMED_OUT:
+            self._producer = None
+            raise OutcomeUnknown(f"the broker did not answer in time: {error.str()}")
         if not (error.txn_requires_abort() or error.retriable()):
             raise FatalError(f"the transaction failed ({error.name()}): {error.str()}")
         self._abort(producer)

@@ -77,6 +77,19 @@ def await_broker(
             sleep(_POLL)
 
 
+def answers(client: AdminClient) -> Callable[[], bool]:
+    """Asks whether a broker answers at once."""
+
+    def ask() -> bool:
+        try:
+            client.list_topics(timeout=2.0)
+        except KafkaException:
+            return False
+        return True
+
+    return ask
+
+
 def check(
     client: AdminClient,
     wanted: Sequence[TopicSpec],

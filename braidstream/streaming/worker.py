@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import structlog
+from confluent_kafka import KafkaException
 
 from braidstream.errors import RetriableError, UnavailableError
 from braidstream.streaming.inbox import Batch, Inbox
+from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor, Work
 from braidstream.streaming.publisher import OutcomeUnknown, Publisher
 
@@ -44,6 +46,7 @@ class Worker:
         linger: float,
         give_up_after: float,
         health: Health,
+        outage: Outage,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -54,6 +57,7 @@ class Worker:
         self._linger = linger
         self._give_up_after = give_up_after
         self._health = health
+        self._outage = outage
         self._clock = clock
         self._sleep = sleep
         self._stopping = False
@@ -84,20 +88,27 @@ class Worker:
 
     def step(self) -> int:
         """One turn of the loop; the number of records taken."""
-        batch = self._inbox.take(self._batch_size, min(IDLE_WAIT, self._processor.patience()), self._linger)
-        self._processor.rebalanced(batch.revoked, batch.assigned)
         try:
-            work = self._processor.process(batch.records, self._inbox.positions)
-            self._publish(work, batch)
+            records = self._turn()
         except RetriableError as error:
             self._go_back(error)
-        else:
-            self._failing_since = None
-            self._failures = 0
-        self._inbox.pause(self._processor.held())
+            return 0
+        except KafkaException as error:
+            self._go_back(RetriableError(error.args[0].str()))
+            return 0
+        self._failing_since = None
+        self._failures = 0
+        self._outage.check(records)
         self._health.beat(self._processor.waiting_for(), len(self._inbox.owned))
         if self._clock() - self._logged_at >= LOG_EVERY:
             self._report()
+        return records
+
+    def _turn(self) -> int:
+        batch = self._inbox.take(self._batch_size, min(IDLE_WAIT, self._processor.patience()), self._linger)
+        self._processor.rebalanced(batch.revoked, batch.assigned)
+        self._publish(self._processor.process(batch.records, self._inbox.positions), batch)
+        self._inbox.pause(self._processor.held())
         return len(batch.records)
 
     def _publish(self, work: Work, batch: Batch) -> None:
@@ -123,6 +134,7 @@ class Worker:
         if isinstance(error, OutcomeUnknown):
             owned = list(self._inbox.owned)
             self._processor.rebalanced(owned, owned)
+        self._inbox.pause(self._processor.held())
 
     def _back_off(self, error: RetriableError) -> None:
         now = self._clock()

@@ -87,7 +87,7 @@ class Watch:
 
     def _ends(self, settings: Settings, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Where the partitions end; asked again for a while, since those of a new topic have no leader at first."""
-        log_ends = clients.BrokerLogEnds(clients.admin(settings))
+        log_ends = clients.BrokerLogEnds(lambda: clients.admin(settings))
         deadline = self._clock() + _ENDS_TIMEOUT
         answer = log_ends.ask(partitions)
         while self._clock() < deadline:
