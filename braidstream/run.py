@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -22,13 +23,14 @@ from braidstream.pipeline import Pipeline
 from braidstream.registry import schemas_for
 from braidstream.settings import DecisionSettings, ScoringSettings, WorkerSettings
 from braidstream.streaming import clients, topics
-from braidstream.streaming.changelog import Restore, StateCodec
+from braidstream.streaming.changelog import ChangelogReader, Restore, StateCodec
 from braidstream.streaming.dead_letters import DeadLetterLimit
 from braidstream.streaming.decisions import DecisionProcessor, DecisionTopics
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.inbox import Inbox
 from braidstream.streaming.outage import Outage
-from braidstream.streaming.processor import DeadLetters, HandlerProcessor, Intake, Processor
+from braidstream.streaming.ports import LogEnds
+from braidstream.streaming.processor import DeadLetters, Handler, HandlerProcessor, Intake, Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
 from braidstream.streaming.scoring import predictions_of
 from braidstream.streaming.worker import Worker
@@ -58,15 +60,9 @@ def run_scorer(pipeline: Pipeline[E], model: str, features: FeatureSet[E], train
         scorer = Scorer(served, features)
         structlog.get_logger().info("model loaded", model=served.name, version=served.version)
         schemas = _prepare(pipeline, settings)
+        handler = predictions_of(pipeline, scorer, served.name, served.version, now_ms)
         group = settings.named(model)
-        name = settings.named(pipeline.predictions.name)
-        processor: HandlerProcessor[E] = HandlerProcessor(
-            Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name)),
-            predictions_of(pipeline, scorer, served.name, served.version, now_ms),
-            {pipeline.predictions.name: (name, Codec(pipeline.predictions.event_type, schemas, name))},
-            _dead_letters(pipeline, settings, group),
-        )
-        return make_worker(settings, group, processor)
+        return make_worker(settings, group, scoring_processor(pipeline, settings, schemas, group, handler))
 
     _main(ScoringSettings, start)
 
@@ -82,18 +78,48 @@ def run_decisions(
     def start(settings: D) -> Worker:
         schemas = _prepare(pipeline, settings)
         group = settings.named(name)
-        return make_worker(
-            settings, group, decision_processor(pipeline, settings, schemas, group, make_policy(settings))
+        policy = make_policy(settings)
+        broker = DecisionBroker(
+            clients.BrokerLogEnds(lambda: clients.admin(settings)),
+            lambda: clients.reader(settings, f"{group}-restore"),
+            now_ms,
         )
+        return make_worker(settings, group, decision_processor(pipeline, settings, schemas, group, policy, broker))
 
     _main(settings_type, start)
 
 
+def scoring_processor(
+    pipeline: Pipeline[E], settings: WorkerSettings, schemas: SchemaSource, group: str, handler: Handler[E]
+) -> HandlerProcessor[E]:
+    """The work of a model's worker."""
+    name = settings.named(pipeline.predictions.name)
+    return HandlerProcessor(
+        Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name)),
+        handler,
+        {pipeline.predictions.name: (name, Codec(pipeline.predictions.event_type, schemas, name))},
+        _dead_letters(pipeline, settings, group),
+    )
+
+
+@dataclass(frozen=True)
+class DecisionBroker:
+    """What a decision service needs of the broker and the clock (milliseconds since 1970, UTC) besides its inbox."""
+
+    ends: LogEnds
+    make_reader: Callable[[], ChangelogReader]
+    clock: Callable[[], int]
+
+
 def decision_processor(
-    pipeline: Pipeline[E], settings: DecisionSettings, schemas: SchemaSource, group: str, policy: Policy[E]
+    pipeline: Pipeline[E],
+    settings: DecisionSettings,
+    schemas: SchemaSource,
+    group: str,
+    policy: Policy[E],
+    broker: DecisionBroker,
 ) -> DecisionProcessor[E]:
     """The work of a decision service."""
-    ends = clients.BrokerLogEnds(lambda: clients.admin(settings))
     subjects = Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name))
     decisions, state = settings.named(pipeline.decisions.name), settings.named(pipeline.decision_state.name)
     parts = DecisionTopics(
@@ -113,17 +139,17 @@ def decision_processor(
     )
 
     def make_restore(take: Callable[[int, str, State | None], None]) -> Restore:
-        return Restore(state, lambda: clients.reader(settings, f"{group}-restore"), ends, parts.state_codec, take)
+        return Restore(state, broker.make_reader, broker.ends, parts.state_codec, take)
 
     return DecisionProcessor(
         parts,
         rules,
         _dead_letters(pipeline, settings, group),
-        Fence(ends),
+        Fence(broker.ends),
         make_restore,
         max_open=settings.max_open,
         grace=round(settings.deadline_grace * 1000),
-        clock=now_ms,
+        clock=broker.clock,
     )
 
 

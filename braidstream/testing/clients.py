@@ -257,7 +257,9 @@ class FakeProducer:
             self._require(begun=False)
             self._begun = True
 
-    def send_offsets_to_transaction(self, positions: list[TopicPartition], group_metadata: GroupMetadata) -> None:
+    def send_offsets_to_transaction(
+        self, positions: list[TopicPartition], group_metadata: GroupMetadata, timeout: float = -1
+    ) -> None:
         """Commit offsets with the transaction. With none, nothing is checked."""
         with self._broker.calling("send_offsets_to_transaction"):
             self._require(begun=True)
