@@ -84,7 +84,8 @@ def run_decisions(
             lambda: clients.reader(settings, f"{group}-restore"),
             now_ms,
         )
-        return make_worker(settings, group, decision_processor(pipeline, settings, schemas, group, policy, broker))
+        processor = decision_processor(pipeline, settings, schemas, group, policy, broker=broker)
+        return make_worker(settings, group, processor)
 
     _main(settings_type, start)
 
@@ -117,6 +118,7 @@ def decision_processor(
     schemas: SchemaSource,
     group: str,
     policy: Policy[E],
+    *,
     broker: DecisionBroker,
 ) -> DecisionProcessor[E]:
     """The work of a decision service."""
