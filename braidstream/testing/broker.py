@@ -44,7 +44,8 @@ class FakeBroker:
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
         self._plans: dict[str, list[_Plan]] = {}
-        self._written = 0
+        self.written = 0
+        """Entries in all logs, control records included."""
 
     # Clients
 
@@ -147,8 +148,8 @@ class FakeBroker:
 
     def append(self, partition: Partition, record: Record, transaction: Transaction | None) -> int:
         """Write a record; its offset."""
-        self._written += 1
-        return self.log(partition).append(self._written, record, transaction)
+        self.written += 1
+        return self.log(partition).append(self.written, record, transaction)
 
     def fence(self, transactional_id: str) -> int:
         """Abort what is open under this id and fence its producer; the epoch of the next one."""
@@ -172,8 +173,8 @@ class FakeBroker:
             return
         transaction.outcome = outcome
         for log in transaction.logs:
-            self._written += 1
-            log.append_control(self._written, transaction)
+            self.written += 1
+            log.append_control(self.written, transaction)
         if outcome is Outcome.COMMITTED:
             for (group, partition), offset in transaction.offsets.items():
                 self.group(group).offsets[partition] = offset

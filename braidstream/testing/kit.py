@@ -1,0 +1,281 @@
+"""Runs a model or a policy as the service does, in memory and in milliseconds, with a clock to move.
+
+    kit = ScorerKit(RIDES, predict=lambda rides: [ride.trip_distance or 0 for ride in rides], model="duration")
+    [prediction] = kit.send(ride)
+
+    kit = PolicyKit(RIDES, policy, expected=("duration", "tip"), deadline=30)
+    kit.event(ride)
+    kit.predict(ride.ride_id, "duration", 7.5)
+    [decision] = kit.advance(seconds=30)
+
+The worker is the real one, with its transactions, dead letters and changelog; only the broker is a fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, Generic, NamedTuple
+
+from confluent_kafka import Message
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from braidstream.avro import Codec, E, LocalSchemas
+from braidstream.deciding.policy import Policy
+from braidstream.health import HealthFile
+from braidstream.pipeline import Pipeline, Topic
+from braidstream.run import DecisionBroker, decision_processor, scoring_processor
+from braidstream.settings import DecisionSettings, WorkerSettings
+from braidstream.streaming.dead_letters import PREFIX, raw_headers
+from braidstream.streaming.inbox import Inbox
+from braidstream.streaming.outage import Outage
+from braidstream.streaming.processor import Processor
+from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
+from braidstream.streaming.scoring import Predict, prediction_id, predictions_of
+from braidstream.streaming.worker import Worker
+from braidstream.testing.broker import FakeBroker
+from schemas.decision import Decision
+from schemas.prediction import Prediction
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""The time at which every kit begins."""
+
+_IDLE_TURNS = 10
+"""Turns of the loop without anything read or written after which nothing more will happen."""
+
+
+class _WorkerSettings(WorkerSettings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What a test does not say is the default, never the environment's."""
+        return (init_settings,)
+
+
+class _DecisionSettings(_WorkerSettings, DecisionSettings):
+    pass
+
+
+class DeadLetter(NamedTuple):
+    """A record that could not be processed, as it came, and why; `stage` as in `PoisonRecord`."""
+
+    key: bytes | None
+    value: bytes | None
+    stage: str
+    reason: str
+
+
+class _Kit(Generic[E]):
+    """One worker at a time, on a broker of its own."""
+
+    def __init__(self, pipeline: Pipeline[E], settings: WorkerSettings, partitions: int) -> None:
+        self.broker = FakeBroker(partitions)
+        """To look at topics, and to let calls fail."""
+        self._pipeline = pipeline
+        self._settings = settings
+        self._schemas = LocalSchemas(*(topic.event_type for topic in pipeline.topics))
+        self._now = round(START.timestamp() * 1000)
+        self._ids = count(1)
+        self._start()
+
+    @property
+    def now(self) -> datetime:
+        """The kit's time."""
+        return datetime.fromtimestamp(self._now / 1000, UTC)
+
+    @property
+    def dead_letters(self) -> list[DeadLetter]:
+        """Every dead letter so far."""
+        return [_dead_letter(message) for message in self.broker.records(self._pipeline.dead_letters)]
+
+    def restart(self, *, crash: bool = False) -> None:
+        """Replace the worker by a new one, which knows nothing but what is in the topics.
+
+        With `crash` the old one does not leave its group: it is given up, as after its session timeout.
+        """
+        if crash:
+            self.broker.expire_member(self._consumer)
+        else:
+            self.inbox.close()
+            self.publisher.close()
+        self._start()
+
+    def run(self) -> None:
+        """Let the worker go on until nothing more happens."""
+        idle = 0
+        while idle < _IDLE_TURNS:
+            before = self.broker.written
+            taken = self.worker.step()
+            idle = 0 if taken or self.broker.written != before else idle + 1
+
+    def _start(self) -> None:
+        self.processor = self._make_processor()
+        joins = self.processor.joins
+        self._consumer = self.broker.consumer("kit", eager=joins)
+        self.inbox = Inbox(self._consumer, self.processor.topics, eager=joins, hold_new=joins, clock=self._seconds)
+        self.publisher = self._make_publisher()
+        self.worker = Worker(
+            self.inbox,
+            self.processor,
+            self.publisher,
+            batch_size=self._settings.batch_size,
+            linger=0,
+            give_up_after=self._settings.broker_timeout,
+            health=HealthFile(self._settings.health_file),
+            outage=Outage(lambda: True, self._settings.broker_timeout, self._seconds),
+            clock=self._seconds,
+            sleep=self._sleep,
+        )
+        self.publisher.start()
+        self.inbox.subscribe()
+        self.run()
+
+    def _make_processor(self) -> Processor:
+        raise NotImplementedError
+
+    def _make_publisher(self) -> Publisher:
+        if self._settings.processing_guarantee == "at_least_once":
+            return AtLeastOncePublisher(self.broker.producer, self.inbox.commit, timeout=0)
+        transactional_id = f"kit-{next(self._ids)}"
+        return TransactionalPublisher(lambda: self.broker.producer(transactional_id), timeout=0)
+
+    def _seconds(self) -> float:
+        return self._now / 1000
+
+    def _milliseconds(self) -> int:
+        return self._now
+
+    def _sleep(self, seconds: float) -> None:
+        self._now += round(seconds * 1000)
+
+    def _codec(self, topic: Topic[Any]) -> Codec[Any]:
+        return Codec(topic.event_type, self._schemas, topic.name)
+
+    def _write(self, topic: Topic[Any], *events: Any) -> None:
+        for event in events:
+            self.broker.send(topic.name, key=topic.key_of(event).encode(), value=self._codec(topic).encode(event))
+
+    def _read(self, topic: Topic[Any], skip: int = 0) -> list[Any]:
+        codec = self._codec(topic)
+        return [codec.decode(message.value()) for message in self.broker.records(topic.name)[skip:]]
+
+
+class ScorerKit(_Kit[E]):
+    """A model's worker: events in, predictions out.
+
+    `settings` are those of `WorkerSettings`, by their Python names.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline[E],
+        *,
+        predict: Predict[E],
+        model: str,
+        version: str = "test",
+        partitions: int = 4,
+        **settings: Any,
+    ) -> None:
+        self._handler = predictions_of(pipeline, predict, model, version, self._milliseconds)
+        super().__init__(pipeline, _WorkerSettings(**settings), partitions)
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """Every prediction so far."""
+        return self._read(self._pipeline.predictions)
+
+    def send(self, *events: E) -> list[Prediction]:
+        """Events, in this order; the predictions that they give."""
+        return self._sent(lambda: self._write(self._pipeline.subjects, *events))
+
+    def send_raw(self, key: bytes | None, value: bytes | None) -> list[Prediction]:
+        """A record that may be no event."""
+        return self._sent(lambda: self.broker.send(self._pipeline.subjects.name, key=key, value=value))
+
+    def _make_processor(self) -> Processor:
+        return scoring_processor(self._pipeline, self._settings, self._schemas, "kit", self._handler)
+
+    def _sent(self, send: Callable[[], object]) -> list[Prediction]:
+        before = len(self.predictions)
+        send()
+        self.run()
+        return self._read(self._pipeline.predictions, skip=before)
+
+
+class PolicyKit(_Kit[E]):
+    """A decision service: events and predictions in, decisions out.
+
+    `deadline` and `remember` are in seconds. `settings` are further ones of `DecisionSettings`, by their Python names.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline[E],
+        policy: Policy[E],
+        *,
+        expected: Sequence[str],
+        deadline: float = 30,
+        remember: float = 3600,
+        partitions: int = 4,
+        **settings: Any,
+    ) -> None:
+        self._policy = policy
+        own = _DecisionSettings(
+            expected_models=tuple(expected), decision_deadline=deadline, remember=remember, **settings
+        )
+        self._decision_settings: DecisionSettings = own
+        super().__init__(pipeline, own, partitions)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """Every decision so far, revisions included."""
+        return self._read(self._pipeline.decisions)
+
+    def event(self, *events: E) -> list[Decision]:
+        """Subjects' own events; the decisions that they lead to."""
+        return self._decided(lambda: self._write(self._pipeline.subjects, *events))
+
+    def predict(self, subject_id: str, model: str, value: float, version: str = "test") -> list[Decision]:
+        """A prediction; the decisions that it leads to."""
+        prediction = Prediction(
+            prediction_id=prediction_id(subject_id, model, version),
+            subject_id=subject_id,
+            model=model,
+            model_version=version,
+            value=value,
+            predicted_at=self.now,
+        )
+        return self._decided(lambda: self._write(self._pipeline.predictions, prediction))
+
+    def send_raw(self, topic: Topic[Any], key: bytes | None, value: bytes | None) -> list[Decision]:
+        """A record that may be no event."""
+        return self._decided(lambda: self.broker.send(topic.name, key=key, value=value))
+
+    def advance(self, seconds: float) -> list[Decision]:
+        """Let time pass; the decisions that it leads to."""
+        return self._decided(lambda: self._sleep(seconds))
+
+    def _make_processor(self) -> Processor:
+        broker = DecisionBroker(self.broker.ends, self.broker.reader, self._milliseconds)
+        return decision_processor(
+            self._pipeline, self._decision_settings, self._schemas, "kit", self._policy, broker=broker
+        )
+
+    def _decided(self, change: Callable[[], object]) -> list[Decision]:
+        before = len(self.decisions)
+        change()
+        self.run()
+        return self._read(self._pipeline.decisions, skip=before)
+
+
+def _dead_letter(message: Message) -> DeadLetter:
+    headers = dict(raw_headers(message))
+    stage, reason = (headers[f"{PREFIX}{name}"].decode() for name in ("stage", "exception.message"))
+    return DeadLetter(message.key(), message.value(), stage, reason)
