@@ -36,11 +36,12 @@ def check(path: Path, clock: Callable[[], float] = time.time) -> str:
     """What to say of a healthy worker; raises `FatalError` saying what is wrong with one that is not."""
     try:
         state = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise FatalError(f"the worker has not written its state to {path} (HEALTH_FILE): {error}") from error
-    age = clock() - float(state["at"])
+        at, waiting_for, partitions = float(state["at"]), state["waiting_for"], state["partitions"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FatalError(f"the worker has not written its state to {path} (HEALTH_FILE): {error!r}") from error
+    age = clock() - at
     if age > STALE:
         raise FatalError(f"the worker's loop has not turned for {age:.0f} s")
-    if state["waiting_for"] is not None:
-        raise FatalError(f"the worker is not ready: {state['waiting_for']}")
-    return f"ready {age:.1f} s ago, with {state['partitions']} partitions"
+    if waiting_for is not None:
+        raise FatalError(f"the worker is not ready: {waiting_for}")
+    return f"ready {age:.1f} s ago, with {partitions} partitions"
