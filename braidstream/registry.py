@@ -69,7 +69,12 @@ class RegistryClient:
 
     def require(self, subject: str, compatibility: str) -> None:
         """Set how the versions of a subject have to be compatible. Safe to repeat."""
-        self._call("PUT", f"/config/{urllib.parse.quote(subject, safe='')}", {"compatibility": compatibility})
+        try:
+            self._call("PUT", f"/config/{urllib.parse.quote(subject, safe='')}", {"compatibility": compatibility})
+        except RegistryRefusal as error:
+            # Apicurio's answer to the second of two that set it at the same moment.
+            if error.status != 409:
+                raise
 
     def schema(self, schema_id: int) -> str | None:
         """The text of a schema; None when the id is not known."""

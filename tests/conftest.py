@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from tests.containers import docker_missing, run_kafka, run_registry
@@ -30,10 +31,22 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture(scope="session")
-def kafka(network: Network) -> Iterator[str]:
-    """The bootstrap servers of a Kafka that all tests share: a test takes `topic_prefix` for its topics and groups."""
-    with run_kafka(network) as bootstrap_servers:
-        yield bootstrap_servers
+def running_kafka(network: Network) -> Iterator[tuple[DockerContainer, str]]:
+    """A Kafka that all tests share: its container and its address."""
+    with run_kafka(network) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka(running_kafka: tuple[DockerContainer, str]) -> str:
+    """The bootstrap servers of that Kafka: a test takes `topic_prefix` for its topics and groups."""
+    return running_kafka[1]
+
+
+@pytest.fixture(scope="session")
+def kafka_container(running_kafka: tuple[DockerContainer, str]) -> DockerContainer:
+    """The container of that Kafka."""
+    return running_kafka[0]
 
 
 @pytest.fixture(scope="session")

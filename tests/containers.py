@@ -20,7 +20,7 @@ from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWait
 KAFKA_IMAGE = "apache/kafka:4.3.1"
 REGISTRY_IMAGE = "apicurio/apicurio-registry:3.3.3"
 
-_INSIDE = "kafka:19092"
+INSIDE = "kafka:19092"
 """Kafka's address for other containers of the same network."""
 
 if "TESTCONTAINERS_RYUK_DISABLED" not in os.environ:
@@ -52,8 +52,8 @@ def _free_port() -> int:
 
 
 @contextmanager
-def run_kafka(network: Network) -> Iterator[str]:
-    """Kafka with one broker; the addresses to bootstrap from on this machine."""
+def run_kafka(network: Network) -> Iterator[tuple[DockerContainer, str]]:
+    """Kafka with one broker: its container, and the address to bootstrap from on this machine."""
     # A client goes on at the address that the broker advertises: the port must be known before the broker starts.
     port = _free_port()
     container = (
@@ -63,7 +63,7 @@ def run_kafka(network: Network) -> Iterator[str]:
             KAFKA_NODE_ID="1",
             KAFKA_PROCESS_ROLES="broker,controller",
             KAFKA_LISTENERS=f"HOST://:{port},NETWORK://:19092,CONTROLLER://:19093",
-            KAFKA_ADVERTISED_LISTENERS=f"HOST://127.0.0.1:{port},NETWORK://{_INSIDE}",
+            KAFKA_ADVERTISED_LISTENERS=f"HOST://127.0.0.1:{port},NETWORK://{INSIDE}",
             KAFKA_CONTROLLER_LISTENER_NAMES="CONTROLLER",
             KAFKA_INTER_BROKER_LISTENER_NAME="NETWORK",
             KAFKA_LISTENER_SECURITY_PROTOCOL_MAP="HOST:PLAINTEXT,NETWORK:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -77,7 +77,7 @@ def run_kafka(network: Network) -> Iterator[str]:
         .waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(90))
     )
     with container:
-        yield f"127.0.0.1:{port}"
+        yield container, f"127.0.0.1:{port}"
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def run_registry(network: Network) -> Iterator[str]:
     container = (
         DockerContainer(REGISTRY_IMAGE, network=network)
         .with_exposed_ports(8080)
-        .with_envs(APICURIO_STORAGE_KIND="kafkasql", APICURIO_KAFKASQL_BOOTSTRAP_SERVERS=_INSIDE)
+        .with_envs(APICURIO_STORAGE_KIND="kafkasql", APICURIO_KAFKASQL_BOOTSTRAP_SERVERS=INSIDE)
         .waiting_for(HttpWaitStrategy(8080, f"{api}/subjects").for_status_code(200).with_startup_timeout(120))
     )
     with container:
