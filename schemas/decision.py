@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import AwareDatetime
 
 from schemas.event import Event
@@ -20,7 +20,7 @@ class Decision(Event):
     """One revision of the decision for one subject; revision 0 is the first."""
 
     subject_id: str
-    revision: Annotated[int, Ge(0)]
+    revision: Annotated[int, Ge(0), Le(2**31 - 1)]
     action: str
     reasons: list[str]
     complete: bool

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import AwareDatetime
 
 from schemas.decision import Evidence
@@ -12,7 +12,7 @@ from schemas.event import Event
 class Outcome(Event):
     """The last revision that was published for a closed subject."""
 
-    revision: Annotated[int, Ge(0)]
+    revision: Annotated[int, Ge(0), Le(2**31 - 1)]
     action: str
     complete: bool
 

@@ -26,4 +26,4 @@ class RideStarted(Event):
     pickup_zone: Zone
     dropoff_zone: Zone
     trip_distance: Annotated[float, Ge(0)] | None = None
-    passenger_count: Annotated[int, Ge(0)] | None = None
+    passenger_count: Annotated[int, Ge(0), Le(2**31 - 1)] | None = None

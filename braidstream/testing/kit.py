@@ -277,5 +277,5 @@ class PolicyKit(_Kit[E]):
 
 def _dead_letter(message: Message) -> DeadLetter:
     headers = dict(raw_headers(message))
-    stage, reason = (headers[f"{PREFIX}{name}"].decode() for name in ("stage", "exception.message"))
+    stage, reason = (headers[f"{PREFIX}{name}"].decode(errors="replace") for name in ("stage", "exception.message"))
     return DeadLetter(message.key(), message.value(), stage, reason)
