@@ -1,0 +1,212 @@
+"""The documents say what is there: settings, commands, paths, names and links."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import click
+import pytest
+from pydantic.fields import FieldInfo
+
+from braidstream import cli, settings
+from braidstream.settings import ScoringSettings, Settings, WorkerSettings
+from decision_service.policy import RideDecisionSettings
+from producer.__main__ import cli as producer_cli
+from rides.pipeline import RIDES
+from tests.documents import DOCUMENTS, README, ROOT, anchors, blocks, commands, links, spans, table
+
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+SERVICES = set(re.findall(r"^  (\w+):$", COMPOSE.split("\nservices:\n")[1], re.MULTILINE))
+
+EXAMPLES = ("consumers/speed/", "moderation/")
+"""Folders that the README's examples make."""
+USERS = ("data", "/data", "models", ".venv", ".env", "rejects.csv")
+"""Files and folders that users bring, or that come of running things."""
+NO_SETTINGS = {"FULL_TRANSITIVE", "ILLEGAL_GENERATION", "ORT_DISABLE_TELEMETRY"}
+"""Words of others that look like settings."""
+CLICK_COMMANDS = {"producer": "producer.__main__:cli", "bench.scoring": "bench.scoring:main"}
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def _is_example(module: str) -> bool:
+    return f"{module.replace('.', '/')}/".startswith(EXAMPLES)
+
+
+# What the README lists
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind", "listed_before"),
+    [
+        ("Every program", Settings, {}),
+        ("Every worker", WorkerSettings, Settings.model_fields),
+        ("A model's worker", ScoringSettings, WorkerSettings.model_fields),
+        ("The decision service of rides", RideDecisionSettings, WorkerSettings.model_fields),
+    ],
+    ids=["every program", "every worker", "scoring", "decisions"],
+)
+def test_every_setting_is_listed_with_its_default_and_meaning(
+    heading: str, kind: type[Settings], listed_before: Mapping[str, FieldInfo]
+) -> None:
+    fields = {name: field for name, field in kind.model_fields.items() if name not in listed_before}
+
+    assert table(README, f"### {heading}\n") == [_row(name, field) for name, field in fields.items()]
+
+
+def _row(name: str, field: FieldInfo) -> tuple[str, str, str]:
+    if name == "kafka":
+        return "`KAFKA_<PROPERTY>`", "not set", str(field.description).removeprefix("`KAFKA_<PROPERTY>`: ")
+    return f"`{name.upper()}`", _shown(field.default), str(field.description)
+
+
+def _shown(default: Any) -> str:
+    if default is None or default == "":
+        return "not set" if default is None else "empty"
+    text = (
+        ",".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(default, float) else default
+    )
+    return f"`{text}`"
+
+
+def test_every_refused_property_of_librdkafka_is_listed() -> None:
+    refused = [(f"`KAFKA_{name.upper().replace('.', '_')}`", why) for name, why in settings._OWN.items()]
+
+    assert table(README, "| refused | why |") == refused
+
+
+def test_every_variable_of_the_compose_file_is_listed() -> None:
+    rows = {name.strip("`"): default.strip("`") for name, default, _ in table(README, "| variable | default |")}
+    used = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", COMPOSE))
+
+    assert rows == {name: default or "synthetic trips" for name, default in used.items()}
+
+
+def test_every_option_of_a_replay_is_listed() -> None:
+    options = [parameter.opts[0] for parameter in producer_cli.commands["replay"].params if "--" in parameter.opts[0]]
+
+    assert [row[0].strip("`").split(" ")[0] for row in table(README, "| option | meaning |")] == options
+
+
+def test_every_topic_is_listed() -> None:
+    rows = [row[0].strip("`") for row in table(README, "| topic | key |")]
+
+    assert rows == [*(topic.name for topic in RIDES.topics), RIDES.dead_letters]
+
+
+# What the documents name
+
+
+@every_document
+def test_every_setting_that_is_named_exists(document: Path) -> None:
+    named = {span.split("=")[0] for span in spans(document) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+(=.*)?", span)}
+    named |= {name for variables, _ in commands(document) for name in variables}
+    known = {name.upper() for kind in (ScoringSettings, RideDecisionSettings) for name in kind.model_fields}
+    known |= {*re.findall(r"\$\{(\w+)", COMPOSE), "CI"} | NO_SETTINGS
+
+    assert {name for name in named - known if not name.startswith("KAFKA_")} == set()
+
+
+@every_document
+def test_every_command_exists(document: Path) -> None:
+    for _, words in commands(document):
+        try:
+            _check(words[0], words[1:])
+        except (AssertionError, click.ClickException) as error:
+            raise AssertionError(f"{shlex.join(words)}: {error}") from error
+
+
+def _check(program: str, arguments: list[str]) -> None:
+    match program, arguments:
+        case "make", _:
+            _check_make(arguments)
+        case "braidstream", _:
+            _check_click(cli.main, arguments)
+        case "docker", ["compose", *words]:
+            _check_compose(words)
+        case "python", ["-m", module, *rest] if not _is_example(module):
+            _check_module(module, rest)
+
+
+def _check_make(arguments: list[str]) -> None:
+    for word in arguments:
+        name = word.split("=")[0]
+        pattern = rf"\$\({name}\)" if "=" in word else rf"^{name}:"
+        assert re.search(pattern, MAKEFILE, re.MULTILINE), f"the Makefile has no {name}"
+
+
+def _check_module(module: str, arguments: list[str]) -> None:
+    found = importlib.util.find_spec(module)
+    assert found is not None, f"there is no module {module}"
+    if found.submodule_search_locations is not None:
+        assert importlib.util.find_spec(f"{module}.__main__") is not None, f"{module} cannot be run"
+    name = CLICK_COMMANDS.get(module, f"{module}:main" if module.endswith(".train") else "")
+    if name:
+        _check_click(resolve_name(name), arguments)
+
+
+def _check_compose(words: list[str]) -> None:
+    named = [word.split("=")[0] for before, word in itertools.pairwise(words) if before == "--scale"]
+    assert SERVICES.issuperset(named), f"there is no service {set(named) - SERVICES}"
+    match words:
+        case ["run", "--rm", service, *rest]:
+            _check_click({"cli": cli.main, "producer": producer_cli}[service], rest)
+        case ["exec", service, *rest]:
+            assert service in SERVICES
+            _check(rest[0], rest[1:])
+
+
+def _check_click(command: click.Command, arguments: list[str]) -> None:
+    """Raises what click says of options that the command does not have; values are not looked at."""
+    while isinstance(command, click.Group) and arguments:
+        name = arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else "replay"
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, f"there is no command {arguments[0]}"
+        command, arguments = found, arguments[1:] if arguments[0] == name else arguments
+    command.make_parser(click.Context(command)).parse_args(list(arguments))
+
+
+@every_document
+def test_every_path_exists(document: Path) -> None:
+    looks_like_one = r"\.?[\w-]+(/[\w.-]*)+|[\w-]+\.(py|md|toml|yml|lock|csv)"
+    paths = {span for span in spans(document) if re.fullmatch(looks_like_one, span)}
+    # A next version of a schema is only spoken of.
+    own = {path.replace(".v2.", ".v1.") for path in paths if not path.startswith((*EXAMPLES, *USERS))}
+
+    assert {path for path in own if not (ROOT / path).exists()} == set()
+
+
+@every_document
+def test_every_dotted_name_exists(document: Path) -> None:
+    packages = "braidstream|producer|consumers|decision_service|rides|schemas"
+    found = [re.match(rf"((?:{packages})(?:\.\w+)+)(?:\(|$)", span) for span in spans(document)]
+    for name in {match[1] for match in found if match and not _is_example(match[1])} - {"braidstream.pipelines"}:
+        assert resolve_name(name) is not None
+
+
+@every_document
+def test_every_local_link_resolves(document: Path) -> None:
+    for target in links(document):
+        path, _, anchor = target.partition("#")
+        if not path.startswith("https://"):
+            file = document.parent / path if path else document
+            assert file.exists(), target
+            assert not anchor or anchor in anchors(file), target
+
+
+@every_document
+def test_code_can_be_read(document: Path) -> None:
+    for block in blocks(document):
+        if block.language == "python":
+            compile(block.code, block.file or document.name, "exec")
+        elif block.language == "json":
+            json.loads(block.code)
