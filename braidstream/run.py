@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -205,6 +206,8 @@ def _main(settings_type: type[S], start: Callable[[S], Worker]) -> None:
 
 
 def _run(settings_type: type[S], start: Callable[[S], Worker]) -> None:
+    # Nothing is in hand before the loop begins; then the worker's own handler takes over.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = settings_type.load()
     logs.configure(settings.log_level, settings.log_format)
     start(settings).run()

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from braidstream.avro import Codec
+from braidstream.errors import RetriableError
 from braidstream.pipeline import Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
@@ -36,6 +37,7 @@ class RidePipeline:
         self._models = models
         self._folder = folder
         self._started: list[subprocess.Popen[bytes]] = []
+        self._health: list[Path] = []
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
         self._inherited = inherited
         kafka = {"bootstrap.servers": environment["KAFKA_BOOTSTRAP_SERVERS"]}
@@ -62,16 +64,27 @@ class RidePipeline:
         """Start `python -m <module>`; a model's worker with the model of its name."""
         if module.startswith("consumers."):
             settings.setdefault("MODEL_URI", str(self._models / module.removeprefix("consumers.")))
-        log = self._folder / f"{module}-{len(self._started)}.log"
+        log, health = (self._folder / f"{module}-{len(self._started)}.{kind}" for kind in ("log", "health"))
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", module],
-                env={**self._inherited, **self.environment, "LOG_FORMAT": "console", **settings},
+                env={
+                    **self._inherited,
+                    **self.environment,
+                    "LOG_FORMAT": "console",
+                    **settings,
+                    "HEALTH_FILE": str(health),
+                },
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
         self._started.append(process)
+        self._health.append(health)
         return process
+
+    def wait_until_started(self) -> None:
+        """Wait until every worker that was started has turned its loop once."""
+        self.wait_for(lambda: all(health.exists() for health in self._health), "every worker's first turn")
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         """SIGTERM: the worker drains, and exits with 0."""
@@ -109,9 +122,7 @@ class RidePipeline:
         """Every record of a topic that a read_committed reader sees, in the order of each partition."""
         name = self.settings.named(topic)
         partitions = [Partition(name, number) for number in range(self.settings.partitions)]
-        answer = self._ends.ask(partitions)
-        while (ends := answer()) is None:
-            time.sleep(0.01)
+        ends = self._ends_of(partitions)
         reader = clients.reader(self.settings, "test")
         reader.assign([TopicPartition(*partition, OFFSET_BEGINNING) for partition in partitions if ends[partition]])
         left = {partition for partition in partitions if ends[partition]}
@@ -125,6 +136,25 @@ class RidePipeline:
                     left.discard(Partition(tp.topic, tp.partition))
         reader.close()
         return found
+
+    def _ends_of(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Where the partitions end; those of a new topic have no leader at first."""
+        found: list[Mapping[Partition, int]] = []
+        answer = self._ends.ask(partitions)
+
+        def told() -> bool:
+            nonlocal answer
+            try:
+                ends = answer()
+            except RetriableError:
+                answer = self._ends.ask(partitions)
+                return False
+            if ends is not None:
+                found.append(ends)
+            return ends is not None
+
+        self.wait_for(told, "the ends of partitions", patience=30)
+        return found[0]
 
     def events(self, topic: Topic[Any]) -> list[Any]:
         """The same, decoded."""
