@@ -1,0 +1,160 @@
+"""The demo as users start it, on the embedded broker, and what its summary says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from producer.sample import write_sample
+from rides.demo.summary import summarize
+from rides.demo.watch import Seen
+from schemas.decision import Decision
+from schemas.prediction import Prediction
+
+ROWS = 4_000
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@contextmanager
+def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo in a process of its own, in a folder of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from braidstream.cli import main; main(prog_name='braidstream')", "demo", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that this one started."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.fixture(scope="module")
+def trips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trips") / "green_tripdata_2024-05.parquet"
+    write_sample(path, ROWS, seed=3, month="2024-05")
+    return path
+
+
+def test_every_ride_is_predicted_and_decided(tmp_path: Path, trips: Path) -> None:
+    with demo(tmp_path, "--trips", str(trips), "--rides", "2000", "--json") as process:
+        stdout, stderr = process.communicate(timeout=180)
+    assert process.returncode == 0, stderr
+    summary = json.loads(stdout.splitlines()[-1])
+    assert summary["rides"] == 2000
+    assert summary["rejected"] > 0
+    assert summary["predictions"] == {"duration": 2000, "tip": 2000}
+    assert summary["decisions"] == {"complete": 2000, "partial": 0, "missing": 0}
+    assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    assert 1 < summary["error"]["duration_rmse_minutes"] < 12
+    assert 0 < summary["error"]["tip_rmse_dollars"] < 6
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, trips: Path, number: signal.Signals) -> None:
+    with demo(tmp_path, "--trips", str(trips), "--rate", "50") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "workers are ready" in line:
+                break
+        workers = children(process)
+        assert len(workers) == 5
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlives the demo"
+
+
+def test_a_wrong_file_is_named(tmp_path: Path) -> None:
+    with demo(tmp_path, "--trips", "nowhere.parquet") as process:
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "nowhere.parquet" in stderr
+    assert "Traceback" not in stderr
+
+
+def rides() -> pl.DataFrame:
+    """Two rides of ten minutes, paid by card with two dollars of tip."""
+    return pl.DataFrame(
+        {
+            "ride_id": ["a", "b"],
+            "pickup_at": [datetime(2024, 1, 1, 12), datetime(2024, 1, 2, 12)],  # noqa: DTZ001 - as TLC has it
+            "dropoff_at": [datetime(2024, 1, 1, 12, 10), datetime(2024, 1, 2, 12, 10)],  # noqa: DTZ001
+            "tip_amount": [2.0, 2.0],
+            "payment_type": [1, 1],
+        }
+    )
+
+
+def seen(*decided: str) -> Seen:
+    found = Seen({"duration": {}, "tip": {}})
+    for ride in ("a", "b"):
+        for model, value in (("duration", 13.0), ("tip", 1.0)):
+            found.take(
+                Prediction(
+                    prediction_id="p", subject_id=ride, model=model, model_version="1", value=value, predicted_at=NOW
+                ),
+                1.0,
+            )
+    for ride in decided:
+        found.take(
+            Decision(
+                subject_id=ride,
+                revision=0,
+                action="standard",
+                reasons=[],
+                complete=ride == "a",
+                missing=[],
+                evidence=[],
+                opened_at=NOW,
+                decided_at=NOW,
+            ),
+            3.0,
+        )
+    return found
+
+
+def test_a_ride_without_a_decision_is_missing_and_the_run_is_not_ok() -> None:
+    everything = {"duration": pl.lit(value=True), "tip": pl.lit(value=True)}
+    summary = summarize(rides(), [1.0, 1.0], 3, seen("a"), everything)
+    assert (summary.complete, summary.partial, summary.missing, summary.ok) == (1, 0, 1, False)
+    assert summary.as_json()["latency_ms"] == {"p50": 2000.0, "p99": 2000.0}
+    assert summary.as_json()["error"] == {"duration_rmse_minutes": 3.0, "tip_rmse_dollars": 1.0}
+
+
+def test_errors_are_measured_on_rides_that_were_not_trained_on() -> None:
+    later = {"duration": pl.col("ride_id") == "b", "tip": pl.lit(value=False)}
+    summary = summarize(rides(), [1.0, 1.0], 0, seen("a", "b"), later)
+    assert summary.ok
+    assert summary.partial == 1
+    assert (summary.errors["duration"].rides, summary.errors["tip"].rmse) == (1, None)
+    assert any("not measured" in line for line in summary.as_lines())
