@@ -7,7 +7,7 @@ is open, that one would miss newer commits (KAFKA-10167).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -17,8 +17,8 @@ from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 from braidstream.avro import AvroSchema, EventType, SchemaSource, read, split, write
 from braidstream.deciding.join import Outcome, State
 from braidstream.deciding.policy import Evidence
-from braidstream.errors import FatalError, PoisonRecord
-from braidstream.streaming.ports import LogEnds, Partition
+from braidstream.errors import FatalError, PoisonRecord, RetriableError
+from braidstream.streaming.ports import LogEnds, Partition, is_lasting
 
 _READ_AT_ONCE = 5000
 _READ_WAIT = 0.05
@@ -31,6 +31,7 @@ class StateCodec:
         self._latest: AvroSchema = event_type.latest
         self._schemas = schemas
         self._id = schemas.id_of(event_type, f"{topic}-value")
+        self._writers: dict[int, AvroSchema] = {self._id: event_type.latest}
 
     def encode(self, subject_id: str, state: State) -> bytes:
         """The record's value."""
@@ -45,9 +46,10 @@ class StateCodec:
     def decode(self, value: bytes) -> State:
         """The state; raises `PoisonRecord`."""
         schema_id, body = split(value)
-        writer = self._latest if schema_id == self._id else self._schemas.schema(schema_id)
+        writer = self._writers.get(schema_id) or self._schemas.schema(schema_id)
         if writer is None:
             raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
+        self._writers[schema_id] = writer
         datum = read(writer, body, self._latest)
         outcome = datum["outcome"]
         return State(
@@ -80,7 +82,8 @@ def _milliseconds(time: datetime) -> int:
 class ChangelogReader(Protocol):
     """The part of a consumer without a group that a restore needs."""
 
-    def assign(self, partitions: list[TopicPartition]) -> None: ...
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None: ...
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None: ...
     def consume(self, num_messages: int, timeout: float) -> list[Message]: ...
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]: ...
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float, cached: bool) -> tuple[int, int]: ...
@@ -118,14 +121,15 @@ class Restore:
         """The partition numbers that are being restored."""
         return self._asked.keys() | self._targets.keys()
 
-    def start(self, partitions: Iterable[int]) -> None:
+    def start(self, partitions: Collection[int]) -> None:
         """Begin with these partitions, again from their beginning if they were under way."""
+        answer = self._ends.ask([Partition(self._topic, number) for number in partitions])
         for number in partitions:
             self._targets.pop(number, None)
-            self._asked[number] = self._ends.ask([Partition(self._topic, number)])
+            self._asked[number] = answer
         self._assign()
 
-    def stop(self, partitions: Iterable[int]) -> None:
+    def stop(self, partitions: Collection[int]) -> None:
         """Drop these partitions."""
         for number in partitions:
             self._asked.pop(number, None)
@@ -138,8 +142,13 @@ class Restore:
         if not self._targets:
             return set()
         assert self._reader is not None
-        for message in self._reader.consume(_READ_AT_ONCE, _READ_WAIT):
-            self._read(message)
+        try:
+            for message in self._reader.consume(_READ_AT_ONCE, _READ_WAIT):
+                self._read(message)
+        except RetriableError:
+            # The position is behind all that was consumed, read or not.
+            self.start(set(self._targets))
+            raise
         done = {number for number in self._targets if self._position(number) >= self._targets[number]}
         if done:
             self._log.info("restored", topic=self._topic, partitions=sorted(done), records=self._records)
@@ -147,52 +156,49 @@ class Restore:
         return done
 
     def _hear(self) -> None:
-        """Take the ends that the broker has told; a partition whose end is not known is asked for again."""
+        """Take the ends that the broker has told; a partition whose end it cannot tell is asked for again."""
+        told = set()
         for number, answer in list(self._asked.items()):
             try:
                 ends = answer()
-            except Exception:
+            except RetriableError:
                 self._asked[number] = self._ends.ask([Partition(self._topic, number)])
                 raise
             if ends is not None:
                 del self._asked[number]
                 self._targets[number] = ends[Partition(self._topic, number)]
-                self._assign()
+                told.add(number)
+        if told:
+            self._assign()
 
     def _assign(self) -> None:
-        """Read what has a target: what was being read from where it is, the others from their beginning."""
+        """Read what has a target: what is being read goes on, the others begin."""
         if self._reader is None and self._targets:
             self._reader = self._make_reader()
+        if self._reader is not None:
+            gone, new = self._reading - self._targets.keys(), self._targets.keys() - self._reading
+            self._reader.incremental_unassign([TopicPartition(self._topic, number) for number in gone])
+            self._reader.incremental_assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in new])
+        self._reading = set(self._targets)
         if self._reader is not None and not self._targets:
             self._reader.close()
             self._reader = None
             self._records = 0
-        if self._reader is not None:
-            starts = {n: self._delivered(n) if n in self._reading else None for n in self._targets}
-            self._reader.assign(
-                [TopicPartition(self._topic, n, OFFSET_BEGINNING if at is None else at) for n, at in starts.items()]
-            )
-        self._reading = set(self._targets)
 
     def _position(self, number: int) -> int:
-        position = self._delivered(number)
-        if position is not None:
-            return position
-        assert self._reader is not None
-        # Nothing was delivered: an empty partition begins where it ends.
-        return self._reader.get_watermark_offsets(TopicPartition(self._topic, number), timeout=10.0, cached=False)[0]
-
-    def _delivered(self, number: int) -> int | None:
         assert self._reader is not None
         position = self._reader.position([TopicPartition(self._topic, number)])[0].offset
-        return position if position >= 0 else None
+        if position >= 0:
+            return position
+        # Nothing was delivered: an empty partition begins where it ends.
+        return self._reader.get_watermark_offsets(TopicPartition(self._topic, number), timeout=10.0, cached=False)[0]
 
     def _read(self, message: Message) -> None:
         at = f"{self._topic} [{message.partition()}] offset {message.offset()}"
         if (error := message.error()) is not None:
-            if error.retriable():
-                return
-            raise FatalError(f"{at}: {error.str()}")
+            if is_lasting(error):
+                raise FatalError(f"{at}: {error.str()}")
+            return
         number, key, value = int(message.partition() or 0), message.key(), message.value()
         if key is None or number not in self._targets:
             return

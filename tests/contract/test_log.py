@@ -143,7 +143,7 @@ def test_aborted_records_are_never_seen(broker: Broker) -> None:
     transact(producer, topic, "gone", commit=False)
     transact(producer, topic, "b")
     reader = broker.reader()
-    reader.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+    reader.incremental_assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
     assert values(take(reader, 2)) == ["a", "b"]
     turn_until(lambda: position(reader, topic) == 6, reader)
 
@@ -237,7 +237,7 @@ def test_a_reader_goes_on_at_the_beginning_when_its_offset_is_lost(broker: Broke
     write(broker.producer(), topic, "a", "b", "c")
     broker.delete_records(Partition(topic, 0), 2)
     reader = broker.reader()
-    reader.assign([TopicPartition(topic, 0, 0)])
+    reader.incremental_assign([TopicPartition(topic, 0, 0)])
     assert values(take(reader, 1)) == ["c"]
 
 
