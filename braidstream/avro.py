@@ -127,7 +127,8 @@ def read(schema: AvroSchema, body: bytes, reader: AvroSchema | None = None) -> A
             buffer, schema.parsed, None if reader is None or reader.text == schema.text else reader.parsed
         )
     except Exception as error:
-        reason = f"not readable as {schema.parsed.get('name', 'Avro')}: {type(error).__name__}: {error}"
+        name = schema.parsed.get("name", "Avro") if isinstance(schema.parsed, dict) else "Avro"
+        reason = f"not readable as {name}: {type(error).__name__}: {error}"
         raise PoisonRecord("VALUE_CONVERTER", reason) from error
     if left := len(body) - buffer.tell():
         raise PoisonRecord("VALUE_CONVERTER", f"{left} bytes are left after the Avro record")

@@ -28,8 +28,11 @@ class HealthFile:
             return
         self._last = (now, waiting_for)
         new = self._path.with_name(f"{self._path.name}.new")
-        new.write_text(json.dumps({"at": now, "waiting_for": waiting_for, "partitions": partitions}))
-        new.replace(self._path)
+        try:
+            new.write_text(json.dumps({"at": now, "waiting_for": waiting_for, "partitions": partitions}))
+            new.replace(self._path)
+        except OSError as error:
+            raise FatalError(f"HEALTH_FILE={self._path} cannot be written: {error}") from error
 
 
 def check(path: Path, clock: Callable[[], float] = time.time) -> str:

@@ -27,6 +27,7 @@ COMPATIBILITY = "FULL_TRANSITIVE"
 
 _POLL = 1.0
 _CALL_TIMEOUT = 10.0
+_LARGEST_ID = (1 << 31) - 1
 _CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class RegistryClient:
     def find(self, subject: str, schema: str) -> int | None:
         """The id of this schema under this subject; None when it is not registered there."""
         try:
-            return int(self._call("POST", _subject(subject), {"schema": schema})["id"])
+            return int(self._call("POST", _subject(subject), {"schema": schema}, "id"))
         except RegistryRefusal as error:
             if error.status == 404:
                 return None
@@ -65,12 +66,17 @@ class RegistryClient:
 
     def register(self, subject: str, schema: str) -> int:
         """Register a schema; refused with status 409 when it is incompatible. Safe to repeat."""
-        return int(self._call("POST", f"{_subject(subject)}/versions", {"schema": schema})["id"])
+        return int(self._call("POST", f"{_subject(subject)}/versions", {"schema": schema}, "id"))
 
     def require(self, subject: str, compatibility: str) -> None:
         """Set how the versions of a subject have to be compatible. Safe to repeat."""
         try:
-            self._call("PUT", f"/config/{urllib.parse.quote(subject, safe='')}", {"compatibility": compatibility})
+            self._call(
+                "PUT",
+                f"/config/{urllib.parse.quote(subject, safe='')}",
+                {"compatibility": compatibility},
+                "compatibility",
+            )
         except RegistryRefusal as error:
             # Apicurio's answer to the second of two that set it at the same moment.
             if error.status != 409:
@@ -79,25 +85,26 @@ class RegistryClient:
     def schema(self, schema_id: int) -> str | None:
         """The text of a schema; None when the id is not known."""
         try:
-            return str(self._call("GET", f"/schemas/ids/{schema_id}")["schema"])
+            return str(self._call("GET", f"/schemas/ids/{schema_id}", None, "schema"))
         except RegistryRefusal as error:
             if error.status == 404:
                 return None
             raise
 
-    def _call(self, method: str, path: str, body: object = None) -> Any:
+    def _call(self, method: str, path: str, body: object, field: str) -> Any:
+        """One field of the answer."""
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(f"{self._url}{path}", data, self._headers, method=method)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=_CALL_TIMEOUT) as response:  # noqa: S310
-                return json.load(response)
+                return json.load(response)[field]
         except urllib.error.HTTPError as error:
             message = error.read(2000).decode(errors="replace")
             if 400 <= error.code < 500 and error.code not in (408, 429):
                 raise RegistryRefusal(error.code, message) from None
             raise RetriableError(f"the registry at {self._url} answers HTTP {error.code}: {message}") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise RetriableError(f"the registry at {self._url} does not answer: {error}") from error
+        except (OSError, http.client.HTTPException, ValueError, TypeError, KeyError) as error:
+            raise RetriableError(f"the registry at {self._url} does not answer as one: {error!r}") from error
 
 
 def _subject(name: str) -> str:
@@ -123,13 +130,16 @@ class RegistrySchemas:
 
     def schema(self, schema_id: int) -> AvroSchema | None:
         """The registry's schema of this id, or the repo's; None when neither knows it."""
-        if (known := self._local.schema(schema_id)) is not None:
+        known = self._local.schema(schema_id)
+        if known is not None or schema_id > _LARGEST_ID:
             return known
         try:
             text = self._client.schema(schema_id)
+            return AvroSchema.from_text(text) if text is not None else None
         except RegistryRefusal as error:
             raise RetriableError(f"the registry does not tell schema {schema_id}: {error}") from error
-        return AvroSchema.from_text(text) if text is not None else None
+        except SettingsError:
+            return None  # of another kind, or with references: nothing that is read here
 
     def _register(self, schema: str, subject: str) -> int:
         try:

@@ -161,7 +161,13 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor) -> W
     assignment: clients.Assignment = "range" if processor.joins else "cooperative"
     outage = Outage(topics.answers(clients.admin(settings)), settings.broker_timeout)
     consumer = clients.worker_consumer(settings, group, assignment, outage.heard)
-    inbox = Inbox(consumer, processor.topics, eager=clients.is_eager(settings, assignment), hold_new=processor.joins)
+    inbox = Inbox(
+        consumer,
+        processor.topics,
+        eager=clients.is_eager(settings, assignment),
+        hold_new=processor.joins,
+        patience=settings.broker_timeout,
+    )
     publisher: Publisher
     if settings.processing_guarantee == "exactly_once":
         publisher = TransactionalPublisher(
@@ -222,5 +228,8 @@ def report(run: Callable[[], None]) -> int:
         return 2
     except BraidstreamError as error:
         structlog.get_logger().error("stopped", error=type(error).__name__, reason=str(error))
+        return 1
+    except Exception:
+        structlog.get_logger().exception("stopped by an error that this program does not know")
         return 1
     return 0

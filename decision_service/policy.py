@@ -46,16 +46,20 @@ def ride_policy(settings: RideDecisionSettings) -> Callable[[Known[RideStarted]]
         distance = known.event.trip_distance
         if doubts := _doubts(known, distance, settings):
             return Verdict(REVIEW, doubts)
-        if "duration" not in known.predictions:
-            return Verdict(STANDARD, ("the duration is not predicted",))
-        minutes = known.predictions["duration"].value
-        if minutes > settings.preassign_max_minutes:
-            return Verdict(STANDARD, (f"{minutes:.1f} minutes, more than {settings.preassign_max_minutes:g}",))
-        if not distance:
-            return Verdict(STANDARD, (f"{minutes:.1f} minutes, but estimated without a distance",))
-        return Verdict(PREASSIGN, (f"{minutes:.1f} minutes for {distance:.1f} miles",))
+        return _early_or_not(known, distance, settings)
 
     return decide
+
+
+def _early_or_not(known: Known[RideStarted], distance: float | None, settings: RideDecisionSettings) -> Verdict:
+    if "duration" not in known.predictions:
+        return Verdict(STANDARD, ("the duration is not predicted",))
+    minutes = known.predictions["duration"].value
+    if minutes > settings.preassign_max_minutes:
+        return Verdict(STANDARD, (f"{minutes:.1f} minutes, more than {settings.preassign_max_minutes:g}",))
+    if not distance:
+        return Verdict(STANDARD, (f"{minutes:.1f} minutes, but estimated without a distance",))
+    return Verdict(PREASSIGN, (f"{minutes:.1f} minutes for {distance:.1f} miles",))
 
 
 def _doubts(known: Known[RideStarted], distance: float | None, settings: RideDecisionSettings) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class Decoder:
             int(message.offset() or 0),
             datetime.fromtimestamp(milliseconds / 1000, UTC) if kind != TIMESTAMP_NOT_AVAILABLE else None,
             message.key(),
-            dict(raw_headers(message)),
+            {name: value or b"" for name, value in raw_headers(message)},
             self._value(message.value()),
         )
 

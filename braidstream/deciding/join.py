@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Generic, NamedTuple
 
 from braidstream.deciding.policy import E, Evidence, Known, Policy, Verdict
+from braidstream.errors import FatalError, RetriableError
 
 
 class Outcome(NamedTuple):
@@ -96,12 +97,15 @@ class Join(Generic[E]):
     def __init__(self, rules: Rules[E]) -> None:
         self._rules = rules
         self._states: dict[str, State] = {}
-        self._expiries: list[tuple[int, str]] = []
+        self._deadlines: list[tuple[int, str]] = []
+        self._waits: list[tuple[int, str]] = []
         self._before: dict[str, State | None] = {}
         self._decisions: list[Decided] = []
         self._counts: Counter[str] = Counter()
         self.open = 0
         """Subjects whose event was seen and that are not closed."""
+        self.waiting = 0
+        """Subjects of which only predictions were seen."""
 
     def __len__(self) -> int:
         """Every subject that is held, waiting and closed ones included."""
@@ -142,11 +146,12 @@ class Join(Generic[E]):
 
     def due(self, now: int) -> bool:
         """Whether a deadline, or the end of a subject's memory, has passed."""
-        return bool(self._expiries) and self._expiries[0][0] <= now
+        expiry = self.next_expiry()
+        return expiry is not None and expiry <= now
 
     def next_expiry(self) -> int | None:
         """The time from which `due` may be true; None when nothing is held."""
-        return self._expiries[0][0] if self._expiries else None
+        return min((heap[0][0] for heap in (self._deadlines, self._waits) if heap), default=None)
 
     def advance(self, now: int, predictions_read: int, events_read: int) -> None:
         """Close what is past its deadline, drop orphans, forget the closed.
@@ -155,24 +160,17 @@ class Join(Generic[E]):
         only deadlines up to it fire. `events_read` is the same for the subjects' events: only predictions whose wait
         ended before it are dropped as orphans. Raises `PolicyError`; the subject at fault is left as it was.
         """
-        held: list[tuple[int, str]] = []
-        until = min(now, max(predictions_read, events_read))
-        while self._expiries and self._expiries[0][0] <= until:
-            expiry = heapq.heappop(self._expiries)
-            state = self._states.get(expiry[1])
-            if state is None or state.expires_at != expiry[0]:
-                continue
-            read = events_read if state.event is None else predictions_read
-            if state.outcome is None and expiry[0] > read:
-                held.append(expiry)
-                continue
-            try:
-                self._expire(expiry[1], state, now)
-            except PolicyError:
-                held.append(expiry)
-                self._push(held)
-                raise
-        self._push(held)
+        for heap, read in ((self._waits, events_read), (self._deadlines, predictions_read)):
+            while heap and heap[0][0] <= min(now, read):
+                expiry = heapq.heappop(heap)
+                state = self._states.get(expiry[1])
+                if state is None or state.expires_at != expiry[0] or _is_waiting(state) != (heap is self._waits):
+                    continue
+                try:
+                    self._expire(expiry[1], state, now)
+                except Exception:
+                    heapq.heappush(heap, expiry)
+                    raise
 
     def forget(self, subject_id: str) -> None:
         """Drop a subject."""
@@ -252,6 +250,10 @@ class Join(Generic[E]):
             verdict = self._rules.policy(known)
             if verdict is None and final:
                 raise ValueError("the policy returned None although there is nothing more to wait for")
+            if verdict is not None and not all(isinstance(text, str) for text in (verdict.action, *verdict.reasons)):
+                raise TypeError(f"the action and the reasons of a verdict are text: {verdict}")
+        except (RetriableError, FatalError):
+            raise
         except Exception as error:
             raise PolicyError(subject_id, error) from error
         return verdict
@@ -263,16 +265,18 @@ class Join(Generic[E]):
     def _set(self, subject_id: str, state: State | None) -> None:
         old = self._states.get(subject_id)
         self.open += _is_open(state) - _is_open(old)
+        self.waiting += _is_waiting(state) - _is_waiting(old)
         if state is None:
             self._states.pop(subject_id, None)
             return
         self._states[subject_id] = state
-        if old is None or old.expires_at != state.expires_at:
-            heapq.heappush(self._expiries, (state.expires_at, subject_id))
+        if old is None or old.expires_at != state.expires_at or _is_waiting(old) != _is_waiting(state):
+            heap = self._waits if _is_waiting(state) else self._deadlines
+            heapq.heappush(heap, (state.expires_at, subject_id))
 
-    def _push(self, held: list[tuple[int, str]]) -> None:
-        for expiry in held:
-            heapq.heappush(self._expiries, expiry)
+
+def _is_waiting(state: State | None) -> bool:
+    return state is not None and state.event is None
 
 
 def _is_open(state: State | None) -> bool:

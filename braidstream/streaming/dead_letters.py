@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from confluent_kafka import Message
 
 from braidstream.errors import FatalError, PoisonRecord
+from braidstream.streaming.ports import Headers, partition_of
 from braidstream.streaming.publisher import OutRecord
 
 MAX_HEADER = 4096
@@ -33,55 +34,71 @@ def dead_letter(topic: str, record: Message, error: Exception, group: str) -> Ou
         "exception.message": str(error),
         "group": group,
     }
-    headers = [(name, value) for name, value in raw_headers(record) if not name.startswith(PREFIX)]
+    headers: Headers = [(name, value) for name, value in raw_headers(record) if not name.startswith(PREFIX)]
     headers += [(f"{PREFIX}{name}", _text(value)) for name, value in context.items() if value is not None]
-    return OutRecord(topic, int(record.partition() or 0), record.key(), record.value(), headers)
+    return OutRecord(topic, partition_of(record).number, record.key(), record.value(), headers)
 
 
-def raw_headers(record: Message) -> list[tuple[str, bytes]]:
-    """The record's headers as pairs; a header without a value has an empty one."""
-    headers = record.headers() or []
+def raw_headers(record: Message) -> Headers:
+    """The record's headers as pairs; none when one's name is not UTF-8, which the client cannot read."""
+    try:
+        headers = record.headers() or []
+    except (SystemError, UnicodeDecodeError):
+        return []
     pairs: Sequence[tuple[str, object]] = list(headers.items()) if isinstance(headers, dict) else headers
-    return [(name, value if isinstance(value, bytes) else _text(value or "")) for name, value in pairs]
+    return [(name, value if isinstance(value, bytes | None) else _text(value)) for name, value in pairs]
 
 
 class DeadLetterLimit:
     """Stops a worker whose records nearly all fail: that is a bad deployment, not bad records.
 
-    `run` dead letters in a row, or more than `share` of the last `window` records, are too many.
+    `run` dead letters in a row, or more than `share` of the last `window` records, are too many. What `observe` was
+    told counts for good with `commit`, and never with `rollback`: those records come again.
     """
 
     def __init__(self, run: int, share: float, window: int = 10_000) -> None:
         self._run = run
         self._share = share
         self._window = window
-        self._recent: deque[tuple[int, int]] = deque()
+        self._batches: deque[tuple[int, int]] = deque()
         self._records = 0
         self._dead = 0
         self._in_a_row = 0
+        self._staged: list[bool] = []
+        self._staged_in_a_row = 0
 
     def observe(self, dead: Sequence[bool]) -> None:
-        """Count a batch, record by record in order; raises `FatalError` when it is one too many."""
+        """Take a batch, record by record in order; raises `FatalError` when it is one too many."""
         for is_dead in dead:
-            self._in_a_row = self._in_a_row + 1 if is_dead else 0
-            if self._in_a_row >= self._run:
+            self._staged_in_a_row = self._staged_in_a_row + 1 if is_dead else 0
+            if self._staged_in_a_row >= self._run:
                 raise FatalError(
-                    f"{self._in_a_row} records in a row went to the dead letters (DEAD_LETTER_RUN): stopping before "
-                    "the rest does. Look at the last ones with `braidstream tail dead_letters`, mend the worker or "
-                    "the producer, and start again: it goes on at the first record of this batch."
+                    f"{self._staged_in_a_row} records in a row went to the dead letters (DEAD_LETTER_RUN): stopping "
+                    "before the rest does. Look at the last ones with `braidstream tail dead_letters`, mend the "
+                    "worker or the producer, and start again: it goes on at the first record of this batch."
                 )
-        self._add(len(dead), sum(dead))
-        if self._records >= self._window and self._dead > self._share * self._records:
+        self._staged += dead
+        while self._batches and self._records - self._batches[0][0] + len(self._staged) >= self._window:
+            old = self._batches.popleft()
+            self._records -= old[0]
+            self._dead -= old[1]
+        records, letters = self._records + len(self._staged), self._dead + sum(self._staged)
+        if letters > self._share * records and records >= self._window:
             raise FatalError(
-                f"{self._dead} of the last {self._records} records went to the dead letters (DEAD_LETTER_SHARE): "
-                "stopping before the rest does. Look at them with `braidstream tail dead_letters`."
+                f"{letters} of the last {records} records went to the dead letters (DEAD_LETTER_SHARE): stopping "
+                "before the rest does. Look at them with `braidstream tail dead_letters`."
             )
 
-    def _add(self, records: int, dead: int) -> None:
-        self._recent.append((records, dead))
-        self._records += records
-        self._dead += dead
-        while self._records - self._recent[0][0] >= self._window:
-            old_records, old_dead = self._recent.popleft()
-            self._records -= old_records
-            self._dead -= old_dead
+    def commit(self) -> None:
+        """What was observed is in the log."""
+        if self._staged:
+            self._batches.append((len(self._staged), sum(self._staged)))
+            self._records += len(self._staged)
+            self._dead += sum(self._staged)
+        self._in_a_row = self._staged_in_a_row
+        self._staged = []
+
+    def rollback(self) -> None:
+        """What was observed since the last commit is read again."""
+        self._staged = []
+        self._staged_in_a_row = self._in_a_row

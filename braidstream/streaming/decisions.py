@@ -18,7 +18,7 @@ from braidstream.deciding.policy import Evidence
 from braidstream.errors import PoisonRecord, RetriableError
 from braidstream.streaming.changelog import Restore, StateCodec
 from braidstream.streaming.fence import Fence
-from braidstream.streaming.ports import Partition
+from braidstream.streaming.ports import Partition, partition_of
 from braidstream.streaming.processor import DeadLetters, Intake, Work
 from braidstream.streaming.publisher import OutRecord
 from schemas import decision
@@ -72,7 +72,7 @@ class DecisionProcessor(Generic[E]):
         self._clock = clock
         self._owned: set[Partition] = set()
         self._joins: dict[int, Join[E]] = {}
-        self._full = False
+        self._full: str | None = None
         self._log = structlog.get_logger()
 
     def rebalanced(self, revoked: Collection[Partition], assigned: Collection[Partition]) -> None:
@@ -90,11 +90,9 @@ class DecisionProcessor(Generic[E]):
             self._restore.start(new)
 
     def held(self) -> Collection[Partition]:
-        """What is being restored, what is owned in one topic only, and the subjects while too many are open."""
-        waiting = {p for p in self._owned if p.number not in self._ready()}
-        if self._full:
-            waiting |= {p for p in self._owned if p.topic == self._topics.subjects.name}
-        return waiting
+        """What is being restored, what is owned in one topic only, and the topic that too much is held of."""
+        ready = self._ready()
+        return {p for p in self._owned if p.number not in ready or p.topic == self._full}
 
     def patience(self) -> float:
         """Until the next deadline; not at all while state is being restored."""
@@ -111,7 +109,7 @@ class DecisionProcessor(Generic[E]):
             for number in self._restore.step():
                 self._log.info("open decisions", partition=number, open=self._joins[number].open)
         now = self._clock()
-        work = Work(partitions={Partition(str(r.topic()), int(r.partition() or 0)) for r in records})
+        work = Work(partitions={partition_of(record) for record in records})
         work.counts["in"] = len(records)
         self._dead_letters.add(work, records, self._join(records, now))
         self._expire(work, positions, now)
@@ -124,12 +122,14 @@ class DecisionProcessor(Generic[E]):
         """The changes are in the log."""
         for join in self._joins.values():
             join.commit()
-        self._full = sum(join.open for join in self._joins.values()) >= self._max_open
+        self._dead_letters.commit()
+        self._full = self._which_is_full()
 
     def rollback(self) -> None:
         """Be as before the last `process`; what is read again has yet to be proven read."""
         for join in self._joins.values():
             join.rollback()
+        self._dead_letters.rollback()
         self._fence.forget(self._owned)
 
     def waiting_for(self) -> str | None:
@@ -141,8 +141,25 @@ class DecisionProcessor(Generic[E]):
         """Open decisions, and everything that is held."""
         return {
             "open": sum(join.open for join in self._joins.values()),
+            "waiting": sum(join.waiting for join in self._joins.values()),
             "subjects_held": sum(len(join) for join in self._joins.values()),
         }
+
+    def _which_is_full(self) -> str | None:
+        """The topic that is not read for now.
+
+        At the limit of open decisions no new subjects are read, and predictions drain. But at the limit of
+        predictions that wait for their subjects, it is the subjects that have to be read.
+        """
+        if sum(join.waiting for join in self._joins.values()) >= self._max_open:
+            full = self._topics.predictions.name
+        elif sum(join.open for join in self._joins.values()) >= self._max_open:
+            full = self._topics.subjects.name
+        else:
+            full = None
+        if full is not None and full != self._full:
+            self._log.warning("too much is open (MAX_OPEN): a topic is paused", topic=full, **self.gauges())
+        return full
 
     def _ready(self) -> set[int]:
         return self._joins.keys() - self._restore.partitions
@@ -170,7 +187,7 @@ class DecisionProcessor(Generic[E]):
         return errors
 
     def _join_of(self, record: Message) -> Join[E]:
-        number = int(record.partition() or 0)
+        number = partition_of(record).number
         if number not in self._ready():
             raise RetriableError(f"{record.topic()} [{number}] came before the partition was whole and restored")
         return self._joins[number]
@@ -212,9 +229,8 @@ class DecisionProcessor(Generic[E]):
             return
         work.counts += Counter(changes.counts)
         work.counts["decisions"] += len(changes.decisions)
-        for decided in changes.decisions:
-            self._tell_if_late(number, decided)
-            work.records.append(self._decision(number, decided))
+        self._tell_of_late_ones(work, number, changes.decisions)
+        work.records += [self._decision(number, decided) for decided in changes.decisions]
         for subject_id, state in changes.states.items():
             value = self._topics.state_codec.encode(subject_id, state) if state is not None else None
             work.records.append(OutRecord(self._topics.state, number, subject_id.encode(), value, []))
@@ -225,14 +241,16 @@ class DecisionProcessor(Generic[E]):
         # With no offsets the broker would not check that this member still owns the partition.
         work.partitions |= {Partition(topic, number) for topic in self.topics}
 
-    def _tell_if_late(self, number: int, decided: Decided) -> None:
-        late = decided.decided_at - decided.opened_at - self._rules.deadline - self._grace
-        if decided.missing and decided.revision == 0 and late > 0:
+    def _tell_of_late_ones(self, work: Work, number: int, decisions: Sequence[Decided]) -> None:
+        limit = self._rules.deadline + self._grace
+        took = [d.decided_at - d.opened_at for d in decisions if d.missing and d.revision == 0]
+        if late := [milliseconds for milliseconds in took if milliseconds > limit]:
+            work.counts["late_decisions"] += len(late)
             self._log.warning(
-                "decided late: the predictions had to be read first",
-                subject=decided.subject_id,
+                "decided later than DEADLINE_GRACE after the deadline: the predictions had to be read first",
                 partition=number,
-                seconds_after_deadline=(late + self._grace) / 1000,
+                decisions=len(late),
+                most_seconds_after_deadline=(max(late) - self._rules.deadline) / 1000,
             )
 
     def _decision(self, number: int, decided: Decided) -> OutRecord:

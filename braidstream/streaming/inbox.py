@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from braidstream.errors import FatalError, RetriableError, UnavailableError
-from braidstream.streaming.ports import Consumer, Partition
+from braidstream.streaming.ports import Consumer, Partition, is_lasting, partition_of
 
 _CALL_TIMEOUT = 10.0
 
@@ -37,17 +37,17 @@ class _Changes:
     assigned: list[Partition] = field(default_factory=list)
 
 
-def _partition(message: Message | TopicPartition) -> Partition:
-    if isinstance(message, TopicPartition):
-        return Partition(message.topic, message.partition)
-    return Partition(str(message.topic()), int(message.partition() or 0))
+def _of(tp: TopicPartition) -> Partition:
+    return Partition(tp.topic, tp.partition)
 
 
 class Inbox:
     """Takes batches of records, of the partitions that this member owns and that are not paused.
 
     `eager` says that a rebalance gives up everything first (see `clients.is_eager`). New partitions start out paused
-    when `hold_new` is set, so that nothing of them is read before the caller says so.
+    when `hold_new` is set, so that nothing of them is read before the caller says so. `patience` bounds, in seconds,
+    the wait for the committed offsets of new partitions: those of a killed worker are told when its transaction has
+    run out.
     """
 
     def __init__(
@@ -57,12 +57,14 @@ class Inbox:
         *,
         eager: bool,
         hold_new: bool = False,
+        patience: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer = consumer
         self._topics = list(topics)
         self._eager = eager
         self._hold_new = hold_new
+        self._patience = patience
         self._clock = clock
         self._next: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
@@ -87,7 +89,7 @@ class Inbox:
         known = len(self._changes.revoked)
         rest = self._consume(limit - 1, linger) if first and limit > 1 else []
         if gone := set(self._changes.revoked[known:]):
-            first = [record for record in first if _partition(record) not in gone]
+            first = [record for record in first if partition_of(record) not in gone]
         records = self._readable(first + rest)
         group = self._consumer.consumer_group_metadata()
         changes, self._changes = self._changes, _Changes()
@@ -101,7 +103,7 @@ class Inbox:
         """How far each owned partition was read; control records count, unlike in the records' own offsets."""
         at = self._consumer.position([TopicPartition(*partition) for partition in self._next])
         # Until something was delivered the position is not defined, but the start is.
-        return {(p := _partition(tp)): max(tp.offset, self._next[p]) for tp in at}
+        return {(p := _of(tp)): max(tp.offset, self._next[p]) for tp in at}
 
     def lag(self) -> int:
         """Records between the read position and the last known ends of the owned partitions."""
@@ -123,7 +125,7 @@ class Inbox:
     def go_back(self) -> None:
         """Read again from the committed offsets; raises `RetriableError` when they cannot be had."""
         try:
-            for tp in self._starts([TopicPartition(*partition) for partition in self._next]):
+            for tp in self._starts([TopicPartition(*partition) for partition in self._next], _CALL_TIMEOUT):
                 self._seek(tp)
         except KafkaException as error:
             raise RetriableError(f"cannot go back to the committed offsets: {error}") from error
@@ -160,17 +162,17 @@ class Inbox:
             )
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             self._log.error("this worker was too slow and lost its partitions", detail=error.str())
-        elif error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
-            self._log.warning("consumer", detail=error.str())
-        else:
+        elif is_lasting(error):
             raise FatalError(f"{message.topic() or 'consumer'}: {error.str()}")
+        else:
+            self._log.warning("consumer", detail=error.str())
 
     def _readable(self, records: list[Message]) -> list[Message]:
         """The records of partitions that are owned and not paused; paused ones are put back."""
         readable = []
         back: dict[Partition, int] = {}
         for record in records:
-            partition = _partition(record)
+            partition = partition_of(record)
             if partition in self._paused:
                 back.setdefault(partition, int(record.offset() or 0))
             elif partition in self._next:
@@ -190,10 +192,10 @@ class Inbox:
                 # A partition that was just assigned cannot be sought until its fetching has begun.
                 if error.args[0].code() != KafkaError._STATE or self._clock() > deadline:
                     raise
-        self._next[_partition(tp)] = tp.offset
+        self._next[_of(tp)] = tp.offset
 
-    def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        starts = self._consumer.committed(partitions, timeout=_CALL_TIMEOUT)
+    def _starts(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        starts = self._consumer.committed(partitions, timeout=timeout)
         for tp in starts:
             if tp.error is not None:
                 raise KafkaException(tp.error)
@@ -205,7 +207,7 @@ class Inbox:
 
     def _on_assign(self, _: Any, partitions: list[TopicPartition]) -> None:
         try:
-            starts = self._starts(partitions) if partitions else []
+            starts = self._starts(partitions, self._patience) if partitions else []
         except KafkaException as error:
             self._failure = UnavailableError(f"the committed offsets of {self._topics} cannot be had: {error}")
             starts = []
@@ -213,7 +215,7 @@ class Inbox:
             self._consumer.assign(starts)
         else:
             self._consumer.incremental_assign(starts)
-        new = [_partition(tp) for tp in starts]
+        new = [_of(tp) for tp in starts]
         self._next |= {partition: tp.offset for partition, tp in zip(new, starts, strict=True)}
         self._changes.assigned += new
         if self._hold_new and new:
@@ -228,11 +230,11 @@ class Inbox:
             self._consumer.incremental_unassign(partitions)
 
     def _on_lost(self, _: Any, partitions: list[TopicPartition]) -> None:
-        self._log.warning("partitions lost", partitions=[str(_partition(tp)) for tp in partitions])
+        self._log.warning("partitions lost", partitions=[str(_of(tp)) for tp in partitions])
         self._on_revoke(_, partitions)
 
     def _forget(self, partitions: list[TopicPartition]) -> None:
-        gone = [_partition(tp) for tp in partitions]
+        gone = [_of(tp) for tp in partitions]
         for partition in gone:
             self._next.pop(partition, None)
             self._paused.discard(partition)

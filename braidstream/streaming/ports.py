@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 
 class Partition(NamedTuple):
@@ -17,6 +17,32 @@ class Partition(NamedTuple):
 
     topic: str
     number: int
+
+
+_LASTING = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._AUTHENTICATION,
+        KafkaError._NOT_IMPLEMENTED,
+    }
+)
+
+
+def partition_of(message: Message) -> Partition:
+    """Where a record is from."""
+    return Partition(str(message.topic()), int(message.partition() or 0))
+
+
+def is_lasting(error: KafkaError) -> bool:
+    """Whether a consumer's error stays until somebody mends something; the others pass when a broker answers again.
+
+    `KafkaError.retriable` cannot tell: it is only set on errors of transactions.
+    """
+    return error.fatal() or error.code() in _LASTING
 
 
 Rebalance = Callable[[Any, list[TopicPartition]], None]
@@ -44,7 +70,7 @@ class Consumer(Protocol):
     def close(self) -> None: ...
 
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = list[tuple[str, bytes | None]]
 
 
 class Producer(Protocol):
@@ -56,7 +82,7 @@ class Producer(Protocol):
         self, positions: list[TopicPartition], group_metadata: Any, timeout: float = ...
     ) -> None: ...
     def commit_transaction(self) -> None: ...
-    def abort_transaction(self) -> None: ...
+    def abort_transaction(self, timeout: float = ...) -> None: ...
     def produce(
         self,
         topic: str,
@@ -65,7 +91,7 @@ class Producer(Protocol):
         key: bytes | None,
         partition: int,
         on_delivery: Callable[[Any, Message], None] | None,
-        headers: list[tuple[str, bytes]],
+        headers: Headers,
     ) -> None: ...
     def poll(self, timeout: float) -> int: ...
     def flush(self, timeout: float) -> int: ...

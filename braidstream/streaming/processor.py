@@ -15,7 +15,7 @@ from braidstream.avro import Codec, E, SchemaSource
 from braidstream.errors import FatalError, PoisonRecord, RetriableError
 from braidstream.pipeline import Topic
 from braidstream.streaming.dead_letters import DeadLetterLimit, dead_letter, raw_headers
-from braidstream.streaming.ports import Partition
+from braidstream.streaming.ports import Headers, Partition, partition_of
 from braidstream.streaming.publisher import OutRecord
 
 PARTITIONED_BY_KEY = -1
@@ -122,6 +122,14 @@ class DeadLetters:
         work.counts["dead_letters"] += len(errors)
         work.records += [dead_letter(self._topic, records[i], errors[i], self._group) for i in sorted(errors)]
 
+    def commit(self) -> None:
+        """What was added is in the log."""
+        self._limit.commit()
+
+    def rollback(self) -> None:
+        """What was added since the last commit comes again."""
+        self._limit.rollback()
+
 
 class Output(NamedTuple):
     """An event for a topic; its key is the event's, by the topic's definition."""
@@ -184,24 +192,29 @@ class HandlerProcessor(Generic[E]):
 
     def process(self, records: Sequence[Message], positions: Callable[[], Mapping[Partition, int]]) -> Work:
         """Decode, handle, encode; what fails becomes a dead letter, the rest goes on in order."""
-        work = Work(partitions={Partition(str(r.topic()), int(r.partition() or 0)) for r in records})
+        work = Work(partitions={partition_of(record) for record in records})
         events, errors = self._read(records)
         results = isolate(self._handle, list(events.values()))
-        for (index, _), result in zip(events.items(), results, strict=True):
+        for index, result in zip(events, results, strict=True):
             if isinstance(result, Exception):
                 errors[index] = result
-            else:
+                continue
+            try:
                 work.records += [self._encode(records[index], output) for output in result]
+            except Exception as error:
+                errors[index] = error
         work.counts["in"] = len(records)
         work.counts["out"] = len(work.records)
         self._dead_letters.add(work, records, errors)
         return work
 
     def commit(self) -> None:
-        """Nothing is kept."""
+        """Only the count of dead letters is kept."""
+        self._dead_letters.commit()
 
     def rollback(self) -> None:
-        """Nothing is kept."""
+        """Only the count of dead letters is kept."""
+        self._dead_letters.rollback()
 
     def waiting_for(self) -> str | None:
         """A handler is ready as soon as it is made."""
@@ -224,13 +237,13 @@ class HandlerProcessor(Generic[E]):
     def _encode(self, source: Message, output: Output) -> OutRecord:
         topic, codec = self._outputs[output.topic.name]
         key = output.topic.key_of(output.event).encode()
-        partition = int(source.partition() or 0) if key == source.key() else PARTITIONED_BY_KEY
+        partition = partition_of(source).number if key == source.key() else PARTITIONED_BY_KEY
         return OutRecord(topic, partition, key, codec.encode(output.event), _provenance(source))
 
 
-def _provenance(source: Message) -> list[tuple[str, bytes]]:
+def _provenance(source: Message) -> Headers:
     """Headers that say which record an output was made from, and its trace."""
-    headers = [
+    headers: Headers = [
         ("source.topic", str(source.topic()).encode()),
         ("source.partition", str(source.partition()).encode()),
         ("source.offset", str(source.offset()).encode()),

@@ -13,9 +13,10 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from braidstream.errors import FatalError, FencedError, RetriableError, UnavailableError
-from braidstream.streaming.ports import Producer
+from braidstream.streaming.ports import Headers, Producer
 
 _FULL_QUEUE_WAIT = 0.1
+_LAST_ABORT = 5.0
 
 OFFSETS_TIMEOUT = 15.0
 """Seconds, longer than a transaction may last: without a limit this call has been seen to wait for ever after a
@@ -29,7 +30,7 @@ class OutRecord(NamedTuple):
     partition: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Headers
 
 
 class OutcomeUnknown(RetriableError):
@@ -78,8 +79,19 @@ def _produce(producer: Producer, record: OutRecord, on_delivery: Callable[[Any, 
             )
         except BufferError:
             producer.poll(_FULL_QUEUE_WAIT)
+        except KafkaException as exception:
+            if _error(exception).code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                raise _too_large(f"{record.topic}, key {record.key!r:.80}") from exception
+            raise
         else:
             return
+
+
+def _too_large(what: str) -> FatalError:
+    return FatalError(
+        f"a record is too large for its topic ({what}): raise max.message.bytes of the topics that are written, "
+        "and start again: nothing was committed"
+    )
 
 
 class TransactionalPublisher:
@@ -94,6 +106,7 @@ class TransactionalPublisher:
         self._timeout = timeout
         self._producer: Producer | None = None
         self._fenced = False
+        self._open = False
         self._log = structlog.get_logger()
 
     def start(self) -> None:
@@ -112,6 +125,7 @@ class TransactionalPublisher:
             raise ValueError("a transaction needs offsets, or the broker does not fence it")
         producer = self._producer
         assert producer is not None, "start or renew comes first"
+        self._open = True
         try:
             self._attempt(producer.begin_transaction)
             for record in records:
@@ -128,6 +142,7 @@ class TransactionalPublisher:
             # A late EndTxn could end a later transaction of this producer.
             self._producer = None
             raise OutcomeUnknown(f"the commit did not come back: {_error(exception).str()}") from exception
+        self._open = False
         self._fenced = False
 
     def renew(self) -> None:
@@ -136,7 +151,15 @@ class TransactionalPublisher:
             self.start()
 
     def close(self) -> None:
-        """Drop the producer; its close would wait for the broker without a limit."""
+        """Drop the producer, and abort what is open: it would hold back every reader until it runs out.
+
+        The client's own close would wait for the broker without a limit.
+        """
+        if self._producer is not None and self._open:
+            try:
+                self._producer.abort_transaction(_LAST_ABORT)
+            except KafkaException as exception:
+                self._log.warning("a transaction is left to run out", detail=_error(exception).str())
         self._producer = None
 
     def _attempt(self, call: Callable[[], None], tries: int = 10) -> None:
@@ -159,6 +182,9 @@ class TransactionalPublisher:
         if error.code() == KafkaError._TIMED_OUT:
             self._producer = None
             raise OutcomeUnknown(f"the broker did not answer in time: {error.str()}")
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._abort(producer)
+            raise _too_large(error.str())
         if not (error.txn_requires_abort() or error.retriable()):
             raise FatalError(f"the transaction failed ({error.name()}): {error.str()}")
         self._abort(producer)
@@ -170,6 +196,7 @@ class TransactionalPublisher:
         except KafkaException as exception:
             self._producer = None
             raise OutcomeUnknown(f"the abort did not come back: {_error(exception).str()}") from exception
+        self._open = False
 
 
 class AtLeastOncePublisher:
@@ -212,7 +239,14 @@ class AtLeastOncePublisher:
         if failed:
             raise OutcomeUnknown(f"{len(failed)} records were not acknowledged, first {failed[0]}")
         if offsets:
+            self._commit_flushed(offsets)
+
+    def _commit_flushed(self, offsets: list[TopicPartition]) -> None:
+        try:
             self._commit(offsets)
+        except RetriableError as error:
+            # The records are in the log all the same, and with them what is to be remembered.
+            raise OutcomeUnknown(str(error)) from error
 
     def renew(self) -> None:
         """A new producer, if the old one was thrown away."""

@@ -17,8 +17,8 @@ from braidstream.errors import FatalError, SettingsError, UnavailableError
 from braidstream.pipeline import Pipeline
 from braidstream.settings import Settings
 
-DEAD_LETTER_ROOM = 64 * 1024
-"""Bytes that a dead letter may be larger than the record it holds."""
+ROOM = 64 * 1024
+"""Bytes that a dead letter, or the state of a subject, may be larger than the record it holds."""
 
 _POLL = 1.0
 _CALL_TIMEOUT = 10.0
@@ -36,8 +36,10 @@ class TopicSpec(NamedTuple):
 def specs(pipeline: Pipeline[Any], settings: Settings) -> list[TopicSpec]:
     """Every topic of the pipeline; all have the same number of partitions, since they are joined by it."""
     inputs = [int(t.config.get("max.message.bytes", _BROKER_DEFAULT_MAX_BYTES)) for t in pipeline.topics]
-    dead_letters = {"max.message.bytes": str(max(inputs) + DEAD_LETTER_ROOM)}
-    named = [(topic.name, topic.config) for topic in pipeline.topics] + [(pipeline.dead_letters, dead_letters)]
+    larger = {"max.message.bytes": str(max(inputs) + ROOM)}
+    named = [(topic.name, topic.config) for topic in pipeline.topics if topic != pipeline.decision_state]
+    named += [(pipeline.decision_state.name, {**pipeline.decision_state.config, **larger})]
+    named += [(pipeline.dead_letters, larger)]
     return [TopicSpec(settings.named(name), settings.partitions, config) for name, config in named]
 
 
@@ -138,7 +140,7 @@ def _check_compaction(client: AdminClient, wanted: Sequence[TopicSpec]) -> None:
             policy = future.result()["cleanup.policy"].value
         except KafkaException as error:
             raise FatalError(f"the settings of topic {resource.name} cannot be read: {error.args[0].str()}") from error
-        if "compact" not in str(policy):
+        if policy != "compact":
             raise SettingsError(
                 f"topic {resource.name} has cleanup.policy={policy}, not compact: open decisions would be lost when "
                 "its records are deleted. Change it, or delete the topic and run `braidstream topics create`."

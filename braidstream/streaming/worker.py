@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 from confluent_kafka import KafkaException
@@ -80,7 +80,7 @@ class Worker:
             finally:
                 self._inbox.close()
                 self._publisher.close()
-        self._log.info("stopped")
+        self._log.info("stopped, with nothing in hand")
 
     def stop(self) -> None:
         """End `run` after the batch in hand."""
@@ -100,11 +100,11 @@ class Worker:
         self._failures = 0
         self._outage.check(records)
         self._health.beat(self._processor.waiting_for(), len(self._inbox.owned))
-        if self._clock() - self._logged_at >= LOG_EVERY:
-            self._report()
         return records
 
     def _turn(self) -> int:
+        if self._clock() - self._logged_at >= LOG_EVERY:
+            self._report()
         batch = self._inbox.take(self._batch_size, min(IDLE_WAIT, self._processor.patience()), self._linger)
         self._processor.rebalanced(batch.revoked, batch.assigned)
         self._publish(self._processor.process(batch.records, self._inbox.positions), batch)
@@ -123,7 +123,7 @@ class Worker:
         Nothing is taken before the committed offsets are reached again: what was in hand would be skipped.
         """
         self._processor.rollback()
-        while True:
+        while not self._stopping:
             self._back_off(error)
             try:
                 self._publisher.renew()
@@ -144,6 +144,7 @@ class Worker:
         wait = min(MAX_BACKOFF, 0.05 * 2**self._failures)
         self._failures += 1
         self._log.warning("going back to the committed offsets", reason=str(error), after_seconds=wait)
+        self._health.beat(f"failing: {error}", len(self._inbox.owned))
         self._sleep(wait)
 
     def _report(self) -> None:
@@ -163,8 +164,8 @@ class Worker:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        def stop(number: int, _: Any) -> None:
-            self._log.info("stopping after the batch in hand", signal=signal.Signals(number).name)
+        def stop(*_: object) -> None:
+            # No logging here: the signal may have come in the middle of a line, which holds the logger's lock.
             self.stop()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -7,6 +7,7 @@ The contract tests in `tests/contract` hold it and the real Kafka to the same be
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from braidstream.testing.log import Outcome, PartitionLog, Record, Transaction, 
 
 @dataclass
 class _Plan:
-    """Something that happens at a later call: after `skip` more of them, before or after its effect."""
+    """Something that happens at a later call: after `skip` others, before or (`done`) after its effect."""
 
     action: Callable[[], object]
     skip: int
@@ -43,7 +44,7 @@ class FakeBroker:
         self._groups: dict[str, Group] = {}
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
-        self._plans: dict[str, list[_Plan]] = {}
+        self._plans: dict[str, deque[_Plan]] = {}
         self.written = 0
         """Entries in all logs, control records included."""
 
@@ -70,7 +71,7 @@ class FakeBroker:
         key: bytes | None,
         value: bytes | None,
         partition: int | None = None,
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> Partition:
         """Write one record outside of transactions; where it went."""
         at = Partition(topic, self.partition_of(key) if partition is None else partition)
@@ -99,7 +100,8 @@ class FakeBroker:
         self.fence(transactional_id)
 
     def fail_next(self, call: str, error: KafkaError | Exception, *, skip: int = 0, done: bool = False) -> None:
-        """Let the next call of this name fail, of whichever client; `skip` calls go well before.
+        """Let the next call of this name fail, of whichever client; `skip` calls go well before. What is planned for
+        one name happens in the order of planning.
 
         `call` is the name of a client's method, `reader.…` for readers, `deliver` for the delivery of a record, or
         `ends`. With `done` the call takes effect, and only its answer gets lost.
@@ -108,29 +110,32 @@ class FakeBroker:
         def fail() -> None:
             raise KafkaException(error) if isinstance(error, KafkaError) else error
 
-        self._plans.setdefault(call, []).append(_Plan(fail, skip, done))
+        self._plans.setdefault(call, deque()).append(_Plan(fail, skip, done))
 
     def run_before(self, call: str, action: Callable[[], object], *, skip: int = 0) -> None:
         """Run something right before the next call of this name (see `fail_next`)."""
-        self._plans.setdefault(call, []).append(_Plan(action, skip, done=False))
+        self._plans.setdefault(call, deque()).append(_Plan(action, skip, done=False))
 
     # For the clients
 
     @contextmanager
     def calling(self, call: str) -> Iterator[None]:
         """A call, with what the tests have planned for it."""
-        plans = self._plans.get(call, [])
-        due = [plan for plan in plans if plan.skip == 0][:1]
-        for plan in plans:
-            plan.skip -= 1
-        self._plans[call] = [plan for plan in plans if plan not in due]
-        for plan in due:
-            if not plan.done:
-                plan.action()
+        plan = self._due(call)
+        if plan is not None and not plan.done:
+            plan.action()
         yield
-        for plan in due:
-            if plan.done:
-                plan.action()
+        if plan is not None and plan.done:
+            plan.action()
+
+    def _due(self, call: str) -> _Plan | None:
+        plans = self._plans.get(call)
+        if not plans:
+            return None
+        if plans[0].skip:
+            plans[0].skip -= 1
+            return None
+        return plans.popleft()
 
     def log(self, partition: Partition) -> PartitionLog:
         """The log of a partition."""

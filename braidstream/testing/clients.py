@@ -281,7 +281,7 @@ class FakeProducer:
             self._require_not_fenced()
             self._end(Outcome.COMMITTED)
 
-    def abort_transaction(self) -> None:
+    def abort_transaction(self, timeout: float = -1) -> None:
         """Undo it; also what ends a transaction that failed."""
         with self._broker.calling("abort_transaction"):
             if self._error is not None and not self._error.fatal():
@@ -298,7 +298,7 @@ class FakeProducer:
         key: bytes | None,
         partition: int,
         on_delivery: Delivery | None,
-        headers: list[tuple[str, bytes]],
+        headers: list[tuple[str, bytes | None]],
     ) -> None:
         """Write a record; partition -1 chooses by the key."""
         with self._broker.calling("produce"):

@@ -41,6 +41,7 @@ from schemas.prediction import Prediction
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which every kit begins."""
 
+_transactional_ids = count(1)
 _IDLE_TURNS = 10
 """Turns of the loop without anything read or written after which nothing more will happen."""
 
@@ -73,16 +74,15 @@ class DeadLetter(NamedTuple):
 
 
 class _Kit(Generic[E]):
-    """One worker at a time, on a broker of its own."""
+    """One worker at a time. Kits on the same broker are workers of one group."""
 
-    def __init__(self, pipeline: Pipeline[E], settings: WorkerSettings, partitions: int) -> None:
-        self.broker = FakeBroker(partitions)
+    def __init__(self, pipeline: Pipeline[E], settings: WorkerSettings, broker: FakeBroker | None) -> None:
+        self.broker = broker if broker is not None else FakeBroker()
         """To look at topics, and to let calls fail."""
         self._pipeline = pipeline
         self._settings = settings
         self._schemas = LocalSchemas(*(topic.event_type for topic in pipeline.topics))
         self._now = round(START.timestamp() * 1000)
-        self._ids = count(1)
         self._start()
 
     @property
@@ -96,16 +96,24 @@ class _Kit(Generic[E]):
         return [_dead_letter(message) for message in self.broker.records(self._pipeline.dead_letters)]
 
     def restart(self, *, crash: bool = False) -> None:
-        """Replace the worker by a new one, which knows nothing but what is in the topics.
+        """Replace the worker by a new one, which knows nothing but what is in the topics."""
+        self.stop(crash=crash)
+        self._start()
 
-        With `crash` the old one does not leave its group: it is given up, as after its session timeout.
+    def stop(self, *, crash: bool = False) -> None:
+        """End the worker. With `crash` it is given up by group and broker, as when its session and its open
+        transaction have run out.
         """
         if crash:
-            self.broker.expire_member(self._consumer)
+            self.broker.expire_member(self.consumer)
+            self.broker.expire_transaction(self.transactional_id)
         else:
             self.inbox.close()
             self.publisher.close()
-        self._start()
+
+    def encode(self, event: E) -> bytes:
+        """The value of a subject's record."""
+        return self._codec(self._pipeline.subjects).encode(event)
 
     def run(self) -> None:
         """Let the worker go on until nothing more happens."""
@@ -118,8 +126,10 @@ class _Kit(Generic[E]):
     def _start(self) -> None:
         self.processor = self._make_processor()
         joins = self.processor.joins
-        self._consumer = self.broker.consumer("kit", eager=joins)
-        self.inbox = Inbox(self._consumer, self.processor.topics, eager=joins, hold_new=joins, clock=self._seconds)
+        self.consumer = self.broker.consumer("kit", eager=joins)
+        self.inbox = Inbox(
+            self.consumer, self.processor.topics, eager=joins, hold_new=joins, patience=0, clock=self._seconds
+        )
         self.publisher = self._make_publisher()
         self.worker = Worker(
             self.inbox,
@@ -142,8 +152,8 @@ class _Kit(Generic[E]):
 
     def _make_publisher(self) -> Publisher:
         if self._settings.processing_guarantee == "at_least_once":
-            return AtLeastOncePublisher(self.broker.producer, self.inbox.commit, timeout=0)
-        transactional_id = f"kit-{next(self._ids)}"
+            return AtLeastOncePublisher(lambda: self.broker.producer(None), self.inbox.commit, timeout=0)
+        transactional_id = self.transactional_id = f"kit-{next(_transactional_ids)}"
         return TransactionalPublisher(lambda: self.broker.producer(transactional_id), timeout=0)
 
     def _seconds(self) -> float:
@@ -180,11 +190,11 @@ class ScorerKit(_Kit[E]):
         predict: Predict[E],
         model: str,
         version: str = "test",
-        partitions: int = 4,
+        broker: FakeBroker | None = None,
         **settings: Any,
     ) -> None:
         self._handler = predictions_of(pipeline, predict, model, version, self._milliseconds)
-        super().__init__(pipeline, _WorkerSettings(**settings), partitions)
+        super().__init__(pipeline, _WorkerSettings(**settings), broker)
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -223,7 +233,7 @@ class PolicyKit(_Kit[E]):
         expected: Sequence[str],
         deadline: float = 30,
         remember: float = 3600,
-        partitions: int = 4,
+        broker: FakeBroker | None = None,
         **settings: Any,
     ) -> None:
         self._policy = policy
@@ -231,7 +241,7 @@ class PolicyKit(_Kit[E]):
             expected_models=tuple(expected), decision_deadline=deadline, remember=remember, **settings
         )
         self._decision_settings: DecisionSettings = own
-        super().__init__(pipeline, own, partitions)
+        super().__init__(pipeline, own, broker)
 
     @property
     def decisions(self) -> list[Decision]:
@@ -277,5 +287,7 @@ class PolicyKit(_Kit[E]):
 
 def _dead_letter(message: Message) -> DeadLetter:
     headers = dict(raw_headers(message))
-    stage, reason = (headers[f"{PREFIX}{name}"].decode(errors="replace") for name in ("stage", "exception.message"))
+    stage, reason = (
+        (headers[f"{PREFIX}{name}"] or b"").decode(errors="replace") for name in ("stage", "exception.message")
+    )
     return DeadLetter(message.key(), message.value(), stage, reason)

@@ -51,7 +51,7 @@ def values(messages: list[Message]) -> list[str]:
 def test_a_record_comes_as_it_was_written(broker: Broker) -> None:
     topic = broker.topic("records")
     producer = broker.producer()
-    headers = [("trace", b"\x00\x01"), ("trace", b"again")]
+    headers: list[tuple[str, bytes | None]] = [("trace", b"\x00\x01"), ("trace", b"again")]
     producer.produce(topic, value=b"value", key=b"key", partition=2, on_delivery=None, headers=headers)
     producer.produce(topic, value=None, key=None, partition=2, on_delivery=None, headers=[])
     producer.flush(10)

@@ -74,7 +74,7 @@ def test_bad_records_become_dead_letters_and_the_others_go_on(pipeline: RidePipe
     assert letters.keys() == {key.encode() for key in BAD}
     for offset, (key, (value, reason)) in enumerate(BAD.items()):
         letter = letters[key.encode()]
-        headers = dict(raw_headers(letter))
+        headers = {name: value or b"" for name, value in raw_headers(letter)}
         assert letter.value() == value
         assert headers["trace"] == b"\xff\x00"
         assert reason in headers["__connect.errors.exception.message"].decode()

@@ -31,8 +31,8 @@ def record(**changes: object) -> Message:
     return Message(**(fields | changes))  # type: ignore[arg-type]
 
 
-def context(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
-    return {name.removeprefix(PREFIX): value.decode() for name, value in headers if name.startswith(PREFIX)}
+def context(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
+    return {name.removeprefix(PREFIX): (value or b"").decode() for name, value in headers if name.startswith(PREFIX)}
 
 
 def test_a_dead_letter_is_the_record_and_says_where_from_and_why() -> None:
@@ -79,7 +79,7 @@ def test_a_dead_letter_that_is_read_again_says_why_once() -> None:
 @pytest.mark.parametrize("text", ["x" * 100_000, "é" * 100_000, "\ud800"])
 def test_headers_are_short_whatever_the_error_says(text: str) -> None:
     letter = dead_letter("d", record(), ValueError(text), text)
-    assert all(len(value) <= MAX_HEADER for _, value in letter.headers)
+    assert all(len(value or b"") <= MAX_HEADER for _, value in letter.headers)
 
 
 def test_the_limit_is_a_run_of_dead_letters() -> None:
@@ -93,13 +93,25 @@ def test_one_good_record_ends_a_run() -> None:
     limit = DeadLetterLimit(run=3, share=1.0)
     for _ in range(100):
         limit.observe([True, True, False])
+        limit.commit()
+
+
+def test_records_that_come_again_after_a_rollback_count_once() -> None:
+    limit = DeadLetterLimit(run=100, share=1.0)
+    for _ in range(10):
+        limit.observe([True] * 60)
+        limit.rollback()
+    limit.observe([True] * 60)
+    limit.commit()
+    with pytest.raises(FatalError, match="100 records in a row"):
+        limit.observe([True] * 60)
 
 
 def test_the_limit_is_a_share_of_the_last_records() -> None:
     limit = DeadLetterLimit(run=1000, share=0.5, window=10)
-    limit.observe([True, False] * 5)
-    limit.observe([False] * 10)
-    limit.observe([True, False] * 5)
+    for batch in ([True, False] * 5, [False] * 10, [True, False] * 5):
+        limit.observe(batch)
+        limit.commit()
     with pytest.raises(FatalError, match=r"of the last \d+ records went to the dead letters \(DEAD_LETTER_SHARE\)"):
         limit.observe([True, True, False])
 
@@ -125,6 +137,7 @@ def test_the_share_is_over_whole_batches_that_reach_back_a_window(batches: list[
         else:
             with pytest.raises(FatalError):
                 limit.observe(batch)
+        limit.commit()
 
 
 def test_dead_letters_are_added_in_the_order_of_their_records_and_counted() -> None:
