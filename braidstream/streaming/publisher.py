@@ -87,6 +87,16 @@ def _produce(producer: Producer, record: OutRecord, on_delivery: Callable[[Any, 
             return
 
 
+def _cause(error: KafkaError, send_offsets: Callable[[], None]) -> KafkaError:
+    """Why a transaction failed: `produce` only says that it has, the calls of the transaction say why."""
+    if error.code() in (KafkaError._STATE, KafkaError._FATAL):
+        try:
+            send_offsets()
+        except KafkaException as exception:
+            return _error(exception)
+    return error
+
+
 def _too_large(what: str) -> FatalError:
     return FatalError(
         f"a record is too large for its topic ({what}): raise max.message.bytes of the topics that are written, "
@@ -126,14 +136,18 @@ class TransactionalPublisher:
         producer = self._producer
         assert producer is not None, "start or renew comes first"
         self._open = True
+
+        def send_offsets() -> None:
+            producer.send_offsets_to_transaction(offsets, group, OFFSETS_TIMEOUT)
+
         try:
             self._attempt(producer.begin_transaction)
             for record in records:
                 _produce(producer, record, None)
             producer.poll(0)
-            self._attempt(lambda: producer.send_offsets_to_transaction(offsets, group, OFFSETS_TIMEOUT))
+            self._attempt(send_offsets)
         except KafkaException as exception:
-            self._recover(producer, _error(exception))
+            self._recover(producer, _cause(_error(exception), send_offsets))
         try:
             producer.commit_transaction()
         except KafkaException as exception:

@@ -62,6 +62,7 @@ class Worker:
         self._sleep = sleep
         self._stopping = False
         self._failing_since: float | None = None
+        self._failed_at = float("-inf")
         self._failures = 0
         self._counts: Counter[str] = Counter()
         self._logged_at = clock()
@@ -96,8 +97,9 @@ class Worker:
         except KafkaException as error:
             self._go_back(RetriableError(error.args[0].str()))
             return 0
-        self._failing_since = None
-        self._failures = 0
+        if self._clock() - self._failed_at > MAX_BACKOFF:
+            # Nothing has failed since: what did may have gone to another worker.
+            self._failing_since = None
         self._outage.check(records)
         self._health.beat(self._processor.waiting_for(), len(self._inbox.owned))
         return records
@@ -114,6 +116,7 @@ class Worker:
     def _publish(self, work: Work, batch: Batch) -> None:
         if work.partitions:
             self._publisher.publish(work.records, self._inbox.next_offsets(work.partitions), batch.group)
+            self._failing_since = None
         self._processor.commit()
         self._counts += work.counts
 
@@ -135,10 +138,12 @@ class Worker:
             owned = list(self._inbox.owned)
             self._processor.rebalanced(owned, owned)
         self._inbox.pause(self._processor.held())
+        self._failed_at = self._clock()
 
     def _back_off(self, error: RetriableError) -> None:
         now = self._clock()
-        self._failing_since = self._failing_since if self._failing_since is not None else now
+        if self._failing_since is None:
+            self._failing_since, self._failures = now, 0
         if now - self._failing_since > self._give_up_after:
             raise UnavailableError(f"failing for over {self._give_up_after:g} s (BROKER_TIMEOUT): {error}") from error
         wait = min(MAX_BACKOFF, 0.05 * 2**self._failures)

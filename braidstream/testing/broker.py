@@ -31,13 +31,14 @@ class _Plan:
 
 
 class FakeBroker:
-    """Every topic exists, with this many partitions.
+    """Every topic exists, with this many partitions, and takes values of up to `max_message_bytes`.
 
     `ends` is a `LogEnds`. While `acknowledges` is False, producers hear nothing of what they wrote.
     """
 
-    def __init__(self, partitions: int = 4) -> None:
+    def __init__(self, partitions: int = 4, max_message_bytes: int | None = None) -> None:
         self.partitions = partitions
+        self.max_message_bytes = max_message_bytes
         self.acknowledges = True
         self.ends = FakeLogEnds(self)
         self._logs: dict[Partition, PartitionLog] = {}

@@ -27,10 +27,14 @@ def _tps(partitions: Iterable[Partition]) -> list[TopicPartition]:
 
 @dataclass
 class _Reading:
-    """Where a partition is read next; `position` is not defined before something was read."""
+    """Where a partition is read next; `position` is not defined before something was read.
+
+    What is read from a new place is not there yet at the first `consume`, as it has to be fetched.
+    """
 
     next: int
     position: int = OFFSET_INVALID
+    fetched: bool = False
     failed: bool = False
 
 
@@ -62,6 +66,8 @@ class FakeConsumer:
             messages: list[Message] = []
             while len(messages) < num_messages and (message := self._next()) is not None:
                 messages.append(message)
+            for reading in self._readings.values():
+                reading.fetched = True
             return messages
 
     def assign(self, partitions: list[TopicPartition]) -> None:
@@ -207,7 +213,7 @@ class FakeConsumer:
         """The record, or error, that was written first among those to be read next."""
         found = None
         for partition, reading in self._readings.items():
-            if partition in self._paused or reading.failed:
+            if partition in self._paused or reading.failed or not reading.fetched:
                 continue
             log = self._broker.log(partition)
             if not log.start <= reading.next <= log.end:
@@ -302,8 +308,9 @@ class FakeProducer:
     ) -> None:
         """Write a record; partition -1 chooses by the key."""
         with self._broker.calling("produce"):
-            if self._id is not None and (not self._begun or (self._error is not None and not self._error.fatal())):
-                raise KafkaException(KafkaError(KafkaError._STATE))
+            if self._id is not None and (not self._begun or self._error is not None):
+                is_fatal = self._error is not None and self._error.fatal()
+                raise KafkaException(KafkaError(KafkaError._FATAL if is_fatal else KafkaError._STATE))
             at = Partition(topic, partition if partition >= 0 else self._broker.partition_of(key))
             error, offset = self._write(at, Record(key, value, headers))
             message = Message(topic=topic, partition=at.number, offset=offset, key=key, value=value, error=error)
@@ -334,6 +341,11 @@ class FakeProducer:
         transaction = self._broker.transaction(self._id) if self._id is not None else None
         try:
             with self._broker.calling("deliver"):
+                if (
+                    self._broker.max_message_bytes is not None
+                    and len(record.value or b"") > self._broker.max_message_bytes
+                ):
+                    raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
                 return None, self._broker.append(at, record, transaction)
         except KafkaException as exception:
             error: KafkaError = exception.args[0]

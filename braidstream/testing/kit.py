@@ -141,7 +141,7 @@ class _Kit(Generic[E]):
             health=HealthFile(self._settings.health_file),
             outage=Outage(lambda: True, self._settings.broker_timeout, self._seconds),
             clock=self._seconds,
-            sleep=self._sleep,
+            sleep=self.sleep,
         )
         self.publisher.start()
         self.inbox.subscribe()
@@ -162,7 +162,8 @@ class _Kit(Generic[E]):
     def _milliseconds(self) -> int:
         return self._now
 
-    def _sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, while the worker does nothing."""
         self._now += round(seconds * 1000)
 
     def _codec(self, topic: Topic[Any]) -> Codec[Any]:
@@ -270,7 +271,7 @@ class PolicyKit(_Kit[E]):
 
     def advance(self, seconds: float) -> list[Decision]:
         """Let time pass; the decisions that it leads to."""
-        return self._decided(lambda: self._sleep(seconds))
+        return self._decided(lambda: self.sleep(seconds))
 
     def _make_processor(self) -> Processor:
         broker = DecisionBroker(self.broker.ends, self.broker.reader, self._milliseconds)

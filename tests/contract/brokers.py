@@ -35,7 +35,7 @@ class Fake:
     """The broker of `braidstream.testing`."""
 
     def __init__(self) -> None:
-        self._broker = FakeBroker(partitions=4)
+        self._broker = FakeBroker(partitions=4, max_message_bytes=1_048_588)
         self.ends: LogEnds = self._broker.ends
 
     def consumer(self, group: str, *, eager: bool) -> Consumer:

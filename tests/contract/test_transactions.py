@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
@@ -84,7 +85,24 @@ def test_a_fenced_producer_is_of_no_more_use(broker: Broker) -> None:
     ):
         error = failure(call)
         assert (error.code(), error.fatal()) == (KafkaError._FENCED, True)
+    # Only `produce` does not say why.
+    error = failure(lambda: write(fenced, topic, "never seen"))
+    assert (error.code(), error.fatal()) == (KafkaError._FATAL, False)
     assert take(consumer, 1, attempts=QUIET) == []
+
+
+def test_what_the_broker_refuses_is_told_by_the_calls_of_the_transaction(broker: Broker) -> None:
+    topic = broker.topic("refused")
+    metadata = broker.consumer("refused", eager=True).consumer_group_metadata()
+    producer = transactional(broker)
+    producer.begin_transaction()
+    producer.produce(topic, value=Random(0).randbytes(1_090_000), key=None, partition=0, on_delivery=None, headers=[])
+    assert producer.flush(10) == 0
+    for call in (lambda: send(producer, topic, 1, metadata), producer.commit_transaction):
+        error = failure(call)
+        assert (error.code(), error.txn_requires_abort()) == (KafkaError.MSG_SIZE_TOO_LARGE, True)
+    assert failure(lambda: write(producer, topic, "a")).code() == KafkaError._STATE
+    producer.abort_transaction()
 
 
 def test_a_producer_may_learn_only_at_the_commit_that_it_is_fenced(broker: Broker) -> None:

@@ -111,14 +111,14 @@ def test_it_gives_every_record_in_order_tombstones_too(restoring: Restoring) -> 
     restoring.write(2, "c", state_of(4))
     restoring.restore.start([1])
     assert restoring.restore.partitions == {1}
-    assert restoring.steps(2) == {1}
+    assert restoring.steps(3) == {1}
     assert restoring.given == [(1, "a", state_of(1)), (1, "a", state_of(2)), (1, "b", state_of(3)), (1, "b", None)]
     assert restoring.restore.partitions == set()
 
 
 def test_an_empty_partition_is_restored_at_once(restoring: Restoring) -> None:
     restoring.restore.start([0, 3])
-    assert restoring.steps(1) == {0, 3}
+    assert restoring.steps(2) == {0, 3}
 
 
 def test_a_partition_emptied_by_retention_is_restored_at_once(restoring: Restoring) -> None:
@@ -126,7 +126,7 @@ def test_a_partition_emptied_by_retention_is_restored_at_once(restoring: Restori
         restoring.write(0, "a", state_of(number))
     restoring.broker.delete_records(Partition(TOPIC, 0), 3)
     restoring.restore.start([0])
-    assert restoring.steps(2) == {0}
+    assert restoring.steps(3) == {0}
     assert restoring.given == []
 
 
@@ -134,9 +134,9 @@ def test_it_waits_for_the_end_to_be_told(restoring: Restoring) -> None:
     restoring.broker.ends.delay = 2
     restoring.write(0, "a", state_of(1))
     restoring.restore.start([0])
-    assert restoring.steps(2) == set()
+    assert restoring.steps(3) == set()
     assert restoring.given == []
-    assert restoring.steps(1) == {0}
+    assert restoring.steps(2) == {0}
 
 
 def test_control_records_and_aborted_records_count_as_read(restoring: Restoring) -> None:
@@ -148,7 +148,7 @@ def test_control_records_and_aborted_records_count_as_read(restoring: Restoring)
     restoring.write(1, "b", state_of(2), producer)
     producer.abort_transaction()
     restoring.restore.start([0, 1])
-    assert restoring.steps(2) == {0, 1}
+    assert restoring.steps(3) == {0, 1}
     assert restoring.given == [(0, "a", state_of(1))]
 
 
@@ -160,7 +160,7 @@ def test_partitions_whose_ends_are_told_one_by_one_are_each_read_once(restoring:
     restoring.restore.start([1])
     restoring.broker.ends.delay = 3
     restoring.restore.start([2])
-    assert restoring.steps(5) == {0, 1, 2}
+    assert restoring.steps(6) == {0, 1, 2}
     assert restoring.given == [(number, str(number), state_of(number)) for number in range(3)]
 
 
@@ -172,9 +172,9 @@ def test_it_reads_to_the_high_watermark_while_a_transaction_is_open(restoring: R
     restoring.write(0, "newer", state_of(2), newer)
     newer.commit_transaction()
     restoring.restore.start([0])
-    assert restoring.steps(3) == set()
+    assert restoring.steps(4) == set()
     restoring.broker.expire_transaction("crashed")
-    assert restoring.steps(1) == {0}
+    assert restoring.steps(2) == {0}
     assert restoring.given == [(0, "newer", state_of(2))]
 
 
@@ -183,12 +183,12 @@ def test_what_is_added_later_does_not_start_the_others_again(restoring: Restorin
     restoring.write(0, "a", state_of(1))
     restoring.write(0, "torn", state_of(9), open_transaction)
     restoring.restore.start([0])
-    restoring.steps(2)
+    restoring.steps(3)
     restoring.write(1, "b", state_of(2))
     restoring.restore.start([1])
-    assert restoring.steps(2) == {1}
+    assert restoring.steps(3) == {1}
     open_transaction.abort_transaction()
-    assert restoring.steps(2) == {0}
+    assert restoring.steps(3) == {0}
     assert restoring.given == [(0, "a", state_of(1)), (1, "b", state_of(2))]
 
 
@@ -197,10 +197,10 @@ def test_what_is_dropped_gives_nothing_more_and_can_begin_again(restoring: Resto
     restoring.write(1, "b", state_of(2))
     restoring.restore.start([0, 1])
     restoring.restore.stop([0])
-    assert restoring.steps(2) == {1}
+    assert restoring.steps(3) == {1}
     assert restoring.given == [(1, "b", state_of(2))]
     restoring.restore.start([0])
-    assert restoring.steps(2) == {0}
+    assert restoring.steps(3) == {0}
     assert restoring.given[1:] == [(0, "a", state_of(1))]
 
 
@@ -209,10 +209,10 @@ def test_what_is_started_again_is_read_from_its_beginning(restoring: Restoring) 
     restoring.write(0, "a", state_of(1))
     restoring.write(0, "torn", state_of(9), open_transaction)
     restoring.restore.start([0])
-    assert restoring.steps(2) == set()
+    assert restoring.steps(3) == set()
     restoring.restore.start([0])
     open_transaction.abort_transaction()
-    assert restoring.steps(2) == {0}
+    assert restoring.steps(3) == {0}
     assert restoring.given == [(0, "a", state_of(1))] * 2
 
 
@@ -222,7 +222,7 @@ def test_a_broker_that_does_not_tell_the_end_is_asked_again(restoring: Restoring
     restoring.broker.fail_next("ends", KafkaError(KafkaError._TRANSPORT))
     with pytest.raises(RetriableError):
         restoring.restore.step()
-    assert restoring.steps(2) == {0}
+    assert restoring.steps(3) == {0}
     assert len(restoring.given) == 1
 
 
@@ -230,4 +230,4 @@ def test_a_state_that_cannot_be_read_stops_the_worker_and_names_the_record(resto
     restoring.broker.send(TOPIC, key=b"a", value=b"what is this", partition=2)
     restoring.restore.start([2])
     with pytest.raises(FatalError, match=r"decision_state \[2\] offset 0: the state of an open decision cannot be re"):
-        restoring.restore.step()
+        restoring.steps(2)

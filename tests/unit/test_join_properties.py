@@ -176,12 +176,12 @@ class NaiveJoin:
 
     def advance(self, now: int, predictions_read: int, events_read: int) -> None:
         for name, subject in sorted(self.subjects.items(), key=lambda item: (item[1].expires, item[0])):
-            if subject.expires > min(now, max(predictions_read, events_read)):
+            if subject.expires > min(now, predictions_read if subject.opened else events_read):
                 continue
-            if subject.closed is not None or (not subject.opened and subject.expires <= events_read):
-                del self.subjects[name]
-            elif subject.opened and subject.expires <= predictions_read:
+            if subject.opened and subject.closed is None:
                 self._ask(name, now, final=True)
+            else:
+                del self.subjects[name]
 
     def _ask(self, name: str, now: int, *, final: bool) -> None:
         subject = self.subjects[name]

@@ -91,5 +91,5 @@ def test_librdkafkas_advice_on_settings_is_not_logged() -> None:
 
 def test_the_clients_logger_has_one_handler_however_often_it_is_asked_for() -> None:
     assert logs.client_logger() is logs.client_logger()
-    assert len(logs.client_logger().handlers) == 1
+    assert len([handler for handler in logs.client_logger().handlers if isinstance(handler, logs.ClientLog)]) == 1
     assert not logs.client_logger().propagate

@@ -11,7 +11,7 @@ from braidstream.errors import SettingsError, UnavailableError
 from braidstream.pipeline import Topic, pipeline
 from braidstream.settings import Settings
 from braidstream.streaming import topics
-from braidstream.streaming.topics import DEAD_LETTER_ROOM, TopicSpec
+from braidstream.streaming.topics import ROOM, TopicSpec
 from rides.pipeline import RIDES
 
 SETTINGS = Settings(kafka={"bootstrap.servers": "localhost:1"}, partitions=3, topic_prefix="test-", broker_timeout=10)
@@ -36,6 +36,7 @@ def test_the_changelog_is_compacted_in_small_segments() -> None:
         "segment.bytes": "52428800",
         "segment.ms": "600000",
         "min.cleanable.dirty.ratio": "0.2",
+        "max.message.bytes": str(1_048_588 + ROOM),
     }
 
 
@@ -43,7 +44,7 @@ def test_the_changelog_is_compacted_in_small_segments() -> None:
 def test_a_dead_letter_has_room_for_its_headers(largest: int | None, expected: int) -> None:
     config = {"max.message.bytes": str(largest)} if largest else {}
     clips = pipeline(Topic("clips", RIDES.subjects.event_type, "ride_id", config))
-    assert topics.specs(clips, SETTINGS)[-1].config == {"max.message.bytes": str(expected + DEAD_LETTER_ROOM)}
+    assert topics.specs(clips, SETTINGS)[-1].config == {"max.message.bytes": str(expected + ROOM)}
 
 
 class Future:
