@@ -99,7 +99,8 @@ class RegistryClient:
             with urllib.request.urlopen(request, timeout=_CALL_TIMEOUT) as response:  # noqa: S310
                 return json.load(response)[field]
         except urllib.error.HTTPError as error:
-            message = error.read(2000).decode(errors="replace")
+            with error:
+                message = error.read(2000).decode(errors="replace")
             if 400 <= error.code < 500 and error.code not in (408, 429):
                 raise RegistryRefusal(error.code, message) from None
             raise RetriableError(f"the registry at {self._url} answers HTTP {error.code}: {message}") from error
