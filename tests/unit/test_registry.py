@@ -1,0 +1,194 @@
+"""The registry client against a server: what it asks, and what it makes of every kind of answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from braidstream.avro import LocalSchemas
+from braidstream.errors import RetriableError, SettingsError, UnavailableError
+from braidstream.registry import RegistryClient, RegistryRefusal, RegistrySchemas, _patiently
+from braidstream.run import scoring_processor
+from braidstream.settings import WorkerSettings
+from braidstream.streaming.publisher import OutRecord
+from rides.pipeline import RIDES
+
+TYPE = RIDES.subjects.event_type
+SUBJECT = "ride_started-value"
+FIND = f"POST /subjects/{SUBJECT}"
+REGISTER = f"{FIND}/versions"
+REQUIRE = f"PUT /config/{SUBJECT}"
+NOT_FOUND = (404, b'{"error_code":40403,"message":"not found"}')
+LARGEST_ID = 2**31 - 1
+
+
+class Registry(ThreadingHTTPServer):
+    """A server on a free port: gives the `answers` by method and path, 404 for others, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: dict[str, tuple[int, bytes]] = {}
+        self.asked: list[tuple[str, Any]] = []
+        self.authorization: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request to the registry."""
+
+    server: Registry
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        call = f"{self.command} {self.path}"
+        self.server.asked.append((call, json.loads(body) if body else None))
+        self.server.authorization = self.headers.get("Authorization")
+        status, text = self.server.answers.get(call, NOT_FOUND)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names that the base class calls
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Registry() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def schemas_of(registry: Registry) -> RegistrySchemas:
+    return RegistrySchemas(RegistryClient(registry.url), LocalSchemas(TYPE), lambda call: call())
+
+
+def test_a_schema_that_is_there_is_found_and_read_by_its_id(registry: Registry) -> None:
+    registry.answers = {
+        FIND: (200, b'{"subject":"ride_started-value","version":1,"id":7}'),
+        "GET /schemas/ids/7": (200, json.dumps({"schema": TYPE.latest.text}).encode()),
+    }
+    assert schemas_of(registry).id_of(TYPE, SUBJECT) == 7
+    assert schemas_of(registry).schema(7) == TYPE.latest
+    assert registry.asked == [(FIND, {"schema": TYPE.latest.text}), ("GET /schemas/ids/7", None)]
+
+
+def test_a_new_schema_is_registered_under_full_transitive_compatibility(registry: Registry) -> None:
+    registry.answers = {REQUIRE: (200, b'{"compatibility":"FULL_TRANSITIVE"}'), REGISTER: (200, b'{"id":8}')}
+    assert schemas_of(registry).id_of(TYPE, SUBJECT) == 8
+    assert registry.asked == [
+        (FIND, {"schema": TYPE.latest.text}),
+        (REQUIRE, {"compatibility": "FULL_TRANSITIVE"}),
+        (REGISTER, {"schema": TYPE.latest.text}),
+    ]
+
+
+def test_another_worker_that_requires_the_same_at_the_same_moment_is_no_refusal(registry: Registry) -> None:
+    registry.answers = {REQUIRE: (409, b'{"message":"exists"}'), REGISTER: (200, b'{"id":8}')}
+    assert schemas_of(registry).id_of(TYPE, SUBJECT) == 8
+
+
+def test_an_incompatible_schema_is_refused_by_name(registry: Registry) -> None:
+    registry.answers = {REQUIRE: (200, b'{"compatibility":"FULL_TRANSITIVE"}'), REGISTER: (409, b'{"message":"no"}')}
+    with pytest.raises(SettingsError, match=rf"schema of {SUBJECT} is not compatible \(FULL_TRANSITIVE\)"):
+        schemas_of(registry).id_of(TYPE, SUBJECT)
+
+
+def test_the_credentials_are_sent_and_never_told(registry: Registry) -> None:
+    credentials = base64.b64encode(b"ada:s3cret").decode()
+    client = RegistryClient(registry.url, "ada", "s3cret")
+    registry.answers = {FIND: (401, b"Unauthorized"), REGISTER: (500, b"Oops")}
+    with pytest.raises(RegistryRefusal) as refusal:
+        client.find(SUBJECT, "{}")
+    with pytest.raises(RetriableError) as failure:
+        client.register(SUBJECT, "{}")
+    assert registry.authorization == f"Basic {credentials}"
+    for told in (str(refusal.value), str(failure.value)):
+        assert "s3cret" not in told
+        assert credentials not in told
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(500, b"Oops"), (429, b"slow down"), (200, b"<html>"), (200, b"[]"), (200, b"null"), (200, b"{}")],
+    ids=str,
+)
+def test_what_is_no_registrys_answer_may_pass(registry: Registry, answer: tuple[int, bytes]) -> None:
+    registry.answers = {FIND: answer, "GET /schemas/ids/7": answer, REQUIRE: answer}
+    client = RegistryClient(registry.url)
+    calls: list[Callable[[], object]] = [
+        lambda: client.find(SUBJECT, "{}"),
+        lambda: client.schema(7),
+        lambda: client.require(SUBJECT, "FULL_TRANSITIVE"),
+    ]
+    for call in calls:
+        with pytest.raises(RetriableError, match=rf"the registry at {registry.url}"):
+            call()
+
+
+def test_a_registry_that_does_not_answer_in_time_is_given_up_by_name(registry: Registry) -> None:
+    registry.answers = {FIND: (503, b"starting")}
+    client, waits = RegistryClient(registry.url), list[float]()
+    with pytest.raises(UnavailableError, match=r"no answer within 5 s \(BROKER_TIMEOUT\): .* HTTP 503: starting"):
+        _patiently(lambda: client.find(SUBJECT, "{}"), 5, lambda: sum(waits), waits.append)
+    assert sum(waits) == 5
+
+
+def test_a_registry_that_comes_late_is_waited_for(registry: Registry) -> None:
+    registry.answers = {FIND: (503, b"starting")}
+    client, waits = RegistryClient(registry.url), list[float]()
+
+    def start(seconds: float) -> None:
+        waits.append(seconds)
+        registry.answers = {FIND: (200, b'{"id":7}')}
+
+    assert _patiently(lambda: client.find(SUBJECT, "{}"), 5, lambda: sum(waits), start) == 7
+
+
+@pytest.mark.parametrize(
+    ("schema_id", "answer", "is_asked"),
+    [
+        (9, NOT_FOUND, True),
+        (9, (200, b'{"schemaType":"JSON","schema":"{\\"type\\":\\"object\\",\\"properties\\":{}}"}'), True),
+        (9, (200, b'{"schemaType":"PROTOBUF","schema":"syntax = \\"proto3\\";"}'), True),
+        (LARGEST_ID, NOT_FOUND, True),
+        (LARGEST_ID + 1, NOT_FOUND, False),
+        (2**32 - 1, (500, b"too large"), False),
+    ],
+    ids=["unknown", "JSON schema", "Protobuf", "largest", "larger", "largest of 4 bytes"],
+)
+def test_a_record_of_a_schema_that_cannot_be_known_is_a_dead_letter(
+    registry: Registry, schema_id: int, answer: tuple[int, bytes], is_asked: bool
+) -> None:
+    asks = f"GET /schemas/ids/{schema_id}"
+    registry.answers = {
+        FIND: (200, b'{"id":1}'),
+        "POST /subjects/predictions-value": (200, b'{"id":2}'),
+        asks: answer,
+    }
+    processor = scoring_processor(RIDES, WorkerSettings(), schemas_of(registry), "tip", lambda events: [])
+    value = b"\x00" + schema_id.to_bytes(4, "big") + b"abc"
+    [letter] = processor.process([Message(topic="ride_started", partition=0, offset=3, value=value)], dict).records
+    assert (letter.topic, letter.value) == ("dead_letters", value)
+    assert reason(letter) == f"schema id {schema_id} is not known"
+    assert (asks in [call for call, _ in registry.asked]) is is_asked
+
+
+def reason(letter: OutRecord) -> str:
+    return (dict(letter.headers)["__connect.errors.exception.message"] or b"").decode()
