@@ -47,9 +47,7 @@ class RegistryClient:
     """
 
     def __init__(self, url: str, user: str | None = None, password: str | None = None) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise SettingsError(f"SCHEMA_REGISTRY_URL: {url!r} does not begin with http:// or https://")
-        self._url = url.rstrip("/")
+        self._url = _checked(url)
         self._headers = {"Accept": _CONTENT_TYPE, "Content-Type": _CONTENT_TYPE}
         if user is not None:
             credentials = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
@@ -58,7 +56,7 @@ class RegistryClient:
     def find(self, subject: str, schema: str) -> int | None:
         """The id of this schema under this subject; None when it is not registered there."""
         try:
-            return int(self._call("POST", _subject(subject), {"schema": schema}, "id"))
+            return self._id("POST", _subject(subject), schema)
         except RegistryRefusal as error:
             if error.status == 404:
                 return None
@@ -66,7 +64,7 @@ class RegistryClient:
 
     def register(self, subject: str, schema: str) -> int:
         """Register a schema; refused with status 409 when it is incompatible. Safe to repeat."""
-        return int(self._call("POST", f"{_subject(subject)}/versions", {"schema": schema}, "id"))
+        return self._id("POST", f"{_subject(subject)}/versions", schema)
 
     def require(self, subject: str, compatibility: str) -> None:
         """Set how the versions of a subject have to be compatible. Safe to repeat."""
@@ -91,6 +89,12 @@ class RegistryClient:
                 return None
             raise
 
+    def _id(self, method: str, path: str, schema: str) -> int:
+        found = self._call(method, path, {"schema": schema}, "id")
+        if not isinstance(found, int):
+            raise RetriableError(f"the registry at {self._url} answers with the id {found!r}")
+        return found
+
     def _call(self, method: str, path: str, body: object, field: str) -> Any:
         """One field of the answer."""
         data = json.dumps(body).encode() if body is not None else None
@@ -99,13 +103,36 @@ class RegistryClient:
             with urllib.request.urlopen(request, timeout=_CALL_TIMEOUT) as response:  # noqa: S310
                 return json.load(response)[field]
         except urllib.error.HTTPError as error:
-            with error:
-                message = error.read(2000).decode(errors="replace")
+            message = _message(error)
             if 400 <= error.code < 500 and error.code not in (408, 429):
                 raise RegistryRefusal(error.code, message) from None
             raise RetriableError(f"the registry at {self._url} answers HTTP {error.code}: {message}") from error
         except (OSError, http.client.HTTPException, ValueError, TypeError, KeyError) as error:
             raise RetriableError(f"the registry at {self._url} does not answer as one: {error!r}") from error
+
+
+def _checked(url: str) -> str:
+    """The URL without a slash at its end; raises `SettingsError`, which does not show a password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise SettingsError("SCHEMA_REGISTRY_URL is no address such as http://registry:8080/apis/ccompat/v7")
+    if "@" in parts.netloc:
+        raise SettingsError(
+            "SCHEMA_REGISTRY_URL holds a user name: set SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD instead"
+        )
+    return url.rstrip("/")
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    with error:
+        try:
+            return error.read(2000).decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            return "(the answer broke off)"
 
 
 def _subject(name: str) -> str:

@@ -192,3 +192,15 @@ def test_a_record_of_a_schema_that_cannot_be_known_is_a_dead_letter(
 
 def reason(letter: OutRecord) -> str:
     return (dict(letter.headers)["__connect.errors.exception.message"] or b"").decode()
+
+
+@pytest.mark.parametrize("url", ["registry:8080", "http://", "http://host:x", "ftp://host/"])
+def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
+    with pytest.raises(SettingsError, match="SCHEMA_REGISTRY_URL is no address"):
+        RegistryClient(url)
+
+
+def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(SettingsError, match="SCHEMA_REGISTRY_PASSWORD") as refused:
+        RegistryClient("http://user:geheim@host:8080")
+    assert "geheim" not in str(refused.value)
