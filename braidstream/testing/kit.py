@@ -83,7 +83,7 @@ class _Kit(Generic[E]):
         self._settings = settings
         self._schemas = LocalSchemas(*(topic.event_type for topic in pipeline.topics))
         self._now = round(START.timestamp() * 1000)
-        self._start()
+        self.start()
 
     @property
     def now(self) -> datetime:
@@ -98,7 +98,7 @@ class _Kit(Generic[E]):
     def restart(self, *, crash: bool = False) -> None:
         """Replace the worker by a new one, which knows nothing but what is in the topics."""
         self.stop(crash=crash)
-        self._start()
+        self.start()
 
     def stop(self, *, crash: bool = False) -> None:
         """End the worker. With `crash` it is given up by group and broker, as when its session and its open
@@ -123,7 +123,8 @@ class _Kit(Generic[E]):
             taken = self.worker.step()
             idle = 0 if taken or self.broker.written != before else idle + 1
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start a new worker."""
         self.processor = self._make_processor()
         joins = self.processor.joins
         self.consumer = self.broker.consumer("kit", eager=joins)
@@ -151,9 +152,9 @@ class _Kit(Generic[E]):
         raise NotImplementedError
 
     def _make_publisher(self) -> Publisher:
+        self.transactional_id = transactional_id = f"kit-{next(_transactional_ids)}"
         if self._settings.processing_guarantee == "at_least_once":
             return AtLeastOncePublisher(lambda: self.broker.producer(None), self.inbox.commit, timeout=0)
-        transactional_id = self.transactional_id = f"kit-{next(_transactional_ids)}"
         return TransactionalPublisher(lambda: self.broker.producer(transactional_id), timeout=0)
 
     def _seconds(self) -> float:
