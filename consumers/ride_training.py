@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from braidstream import logs
+from braidstream.cli.errors import Refused
 from braidstream.errors import SettingsError
 from braidstream.models import training
 from braidstream.models.features import FeatureSet, Matrix
@@ -89,10 +90,6 @@ def earliest_share(frame: pl.DataFrame, share: float) -> pl.DataFrame:
     return frame.head(round(frame.height * share))
 
 
-class _Refused(click.ClickException):
-    exit_code = 2
-
-
 def training_command(task: RideTask) -> click.Command:
     """The command line that trains and evaluates one model: `python -m consumers.<name>.train`."""
 
@@ -130,7 +127,7 @@ def training_command(task: RideTask) -> click.Command:
                 errors = task.evaluate(read_trips(evaluate, outcomes=True), model_uri)
                 click.echo(f"{task.name} on {', '.join(map(str, evaluate))}: {_in_words(task, errors)}")
         except SettingsError as error:
-            raise _Refused(str(error)) from error
+            raise Refused(str(error)) from error
 
     return command
 

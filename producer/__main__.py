@@ -14,7 +14,8 @@ import click
 import polars as pl
 
 from braidstream import logs
-from braidstream.errors import BraidstreamError, FatalError, SettingsError
+from braidstream.cli.errors import in_sentences
+from braidstream.errors import FatalError, SettingsError
 from braidstream.settings import Settings
 from braidstream.writer import EventWriter, open_writer
 from producer.pace import at_once, at_rate, compressed
@@ -35,10 +36,6 @@ def _open_writer() -> EventWriter[RideStarted]:
     return open_writer(RIDES.subjects, settings)
 
 
-class _Refused(click.ClickException):
-    exit_code = 2
-
-
 class _ReplayByDefault(click.Group):
     """Takes anything that does not begin with a command's name for the arguments of `replay`."""
 
@@ -47,14 +44,8 @@ class _ReplayByDefault(click.Group):
         return super().parse_args(ctx, args if named else ["replay", *args])
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with in_sentences(ctx):
             return super().invoke(ctx)
-        except SettingsError as error:
-            raise _Refused(str(error)) from error
-        except BraidstreamError as error:
-            raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
-            ctx.exit(128 + signal.SIGINT)
 
 
 def _positive(_ctx: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:

@@ -6,23 +6,18 @@ Each command is imported when it is called: `braidstream health` runs every few 
 from __future__ import annotations
 
 import importlib
-import signal
 from typing import Any
 
 import click
 
 from braidstream.cli import plugins
-from braidstream.errors import BraidstreamError, SettingsError
+from braidstream.cli.errors import in_sentences
 
 _COMMANDS = {
     "health": "braidstream.cli.health:health",
     "tail": "braidstream.cli.tail:tail",
     "topics": "braidstream.cli.topics:topics",
 }
-
-
-class _Refused(click.ClickException):
-    exit_code = 2
 
 
 class _Commands(click.Group):
@@ -39,14 +34,8 @@ class _Commands(click.Group):
         return plugins.command(cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with in_sentences(ctx):
             return super().invoke(ctx)
-        except SettingsError as error:
-            raise _Refused(str(error)) from error
-        except BraidstreamError as error:
-            raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
-            ctx.exit(128 + signal.SIGINT)
 
 
 @click.group(cls=_Commands)
