@@ -23,7 +23,7 @@ from rides.pipeline import RIDES
 from schemas.decision import Decision
 from tests.documents import README, ROOT, blocks
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def write_example(folder: str, to: Path) -> None:
@@ -37,7 +37,7 @@ def write_example(folder: str, to: Path) -> None:
 
 
 def read_decisions(settings: Settings, count: int, workers: Processes) -> list[Decision]:
-    """So many decisions, or those that there are after a minute."""
+    """So many decisions, or those that there are when patience ends."""
     topic = RIDES.decisions
     codec = Codec(topic.event_type, LocalSchemas(topic.event_type), topic.name)
     reader = clients.reader(settings, "test")
