@@ -158,7 +158,10 @@ class DecisionSettings(WorkerSettings):
         3600.0, gt=0, description="Seconds that a closed subject is known, for its repeats and late predictions."
     )
     max_open: int = Field(
-        1_000_000, ge=1, description="Open decisions of a worker at which it stops reading new subjects."
+        1_000_000,
+        ge=1,
+        description="Open decisions of a worker at which it pauses new subjects, and subjects of which only "
+        "predictions have come at which it pauses predictions.",
     )
 
     @field_validator("expected_models", mode="before")

@@ -43,6 +43,9 @@ WINDOW = 20_000
 """Rides that the producer may be ahead of the slowest reader: the embedded broker forgets what is read too late."""
 
 SAMPLE_ROWS = 30_000
+SAMPLE_MONTH = "2000-01"
+"""Before TLC's records begin, so that no model of real trips was trained on these."""
+
 _WORKERS = ("consumers.duration", "consumers.duration", "consumers.tip", "consumers.tip", "decision_service")
 _JOIN_TIMEOUT = 60.0
 _SLACK = 10.0
@@ -163,10 +166,10 @@ def _run(files: Sequence[Path], limit: int | None, rate: float, show: Show) -> S
 def _trips(files: Sequence[Path], folder: Path, show: Show) -> tuple[Trips, str]:
     """The trips, and what names them."""
     if not files:
-        path = folder / "green_tripdata_2023-01.parquet"
-        write_sample(path, SAMPLE_ROWS, seed=1, month="2023-01")
+        path = folder / f"green_tripdata_{SAMPLE_MONTH}.parquet"
+        write_sample(path, SAMPLE_ROWS, seed=1, month=SAMPLE_MONTH)
         show.line(f"no trips given: {SAMPLE_ROWS:,} synthetic ones")
-        return read_trips([path], outcomes=True), "sample"
+        return read_trips([path], outcomes=True), f"sample-{SAMPLE_MONTH}"
     trips = read_trips(files, outcomes=True)
     if trips.rides.is_empty():
         raise SettingsError(f"no row of {', '.join(map(str, files))} is a ride")
