@@ -39,11 +39,10 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One worker takes some turns."""
+class Turns:
+    """The workers take turns, so many each."""
 
-    worker: int
-    turns: int
+    counts: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def actions(*more: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]
     return st.lists(
         st.one_of(
             st.builds(Send, st.integers(1, 6)),
-            st.builds(Step, workers, st.integers(1, 4)),
+            st.builds(Turns, st.tuples(st.integers(0, 4), st.integers(0, 4))),
             consumer_failures,
             st.builds(Restart, workers, st.booleans()),
             *more,
@@ -122,6 +121,7 @@ class Chaos:
         self.sent = 0
         self._broker = broker
         self._kits = kits
+        self.settle()
 
     def write(self, count: int) -> None:
         raise NotImplementedError
@@ -130,9 +130,10 @@ class Chaos:
         match action:
             case Send(count):
                 self.write(count)
-            case Step(worker, turns):
-                for _ in range(turns):
-                    self._survive(self._kits[worker], self._kits[worker].worker.step)
+            case Turns(counts):
+                for kit, count in zip(self._kits, counts, strict=True):
+                    for _ in range(count):
+                        self._survive(kit, kit.worker.step)
             case Fail(call, error, done, skip):
                 self._broker.fail_next(call, ERRORS[error], done=done, skip=skip)
             case Expire():
