@@ -177,6 +177,27 @@ def test_a_deadline_waits_while_the_broker_does_not_tell_the_end(kit: PolicyKit[
     assert len(kit.advance(seconds=30)) == 1
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_a_commit_whose_outcome_is_unknown_costs_no_state(kit: PolicyKit[RideStarted], done: bool) -> None:
+    timed_out = KafkaError(KafkaError._TIMED_OUT, retriable=True)
+    kit.broker.fail_next("commit_transaction", timed_out, done=done)
+    kit.event(ride("ride-1"))
+    kit.broker.fail_next("commit_transaction", timed_out, done=done)
+    kit.predict("ride-1", "tip", 1)
+    kit.broker.fail_next("commit_transaction", timed_out, done=done)
+    kit.predict("ride-1", "duration", 1)
+    assert [(decision.revision, decision.complete) for decision in kit.decisions] == [(0, True)]
+
+
+def test_what_was_aborted_is_decided_anew(kit: PolicyKit[RideStarted]) -> None:
+    kit.event(ride("ride-1"))
+    kit.predict("ride-1", "tip", 1)
+    before = kit.now
+    kit.broker.fail_next("commit_transaction", KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True))
+    [decision] = kit.predict("ride-1", "duration", 1)
+    assert before < decision.decided_at == kit.now
+
+
 def test_at_the_limit_no_new_subjects_are_read_and_predictions_drain() -> None:
     kit = PolicyKit(RIDES, patient, expected=["tip"], max_open=2, batch_size=1, broker=FakeBroker(partitions=1))
     assert kit.event(*(ride(f"ride-{number}") for number in range(6))) == []

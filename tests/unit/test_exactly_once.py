@@ -33,9 +33,9 @@ CONSUMER_CALLS = ["consume", "committed", "seek", "position", "ends", "reader.co
 
 @dataclass(frozen=True)
 class Send:
-    """Inputs are written."""
+    """Inputs are written: by the ride's number its event (None), or a model's prediction."""
 
-    count: int
+    parts: list[tuple[int, str | None]]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Restart:
 
 
 workers = st.integers(0, 1)
+parts = st.tuples(st.integers(0, 9), st.sampled_from([None, "duration", "tip"]))
 consumer_failures = st.builds(
     Fail, st.sampled_from(CONSUMER_CALLS), st.just("retriable"), done=st.just(False), skip=st.integers(0, 6)
 )
@@ -93,7 +94,7 @@ def actions(*more: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]
     """What may happen with either guarantee, and more."""
     return st.lists(
         st.one_of(
-            st.builds(Send, st.integers(1, 6)),
+            st.builds(Send, st.lists(parts, min_size=1, max_size=6)),
             st.builds(Turns, st.tuples(st.integers(0, 4), st.integers(0, 4))),
             consumer_failures,
             st.builds(Restart, workers, st.booleans()),
@@ -118,18 +119,18 @@ class Chaos:
     """Two workers of one group, to which things happen."""
 
     def __init__(self, broker: FakeBroker, kits: Sequence[Kit]) -> None:
-        self.sent = 0
         self._broker = broker
         self._kits = kits
         self.settle()
 
-    def write(self, count: int) -> None:
+    def write(self, number: int, part: str | None) -> None:
         raise NotImplementedError
 
     def act(self, action: object) -> None:
         match action:
-            case Send(count):
-                self.write(count)
+            case Send(parts):
+                for number, part in parts:
+                    self.write(number, part)
             case Turns(counts):
                 for kit, count in zip(self._kits, counts, strict=True):
                     for _ in range(count):
@@ -187,13 +188,13 @@ class ScoringChaos(Chaos):
             )
             for _ in range(2)
         ]
+        self.sent = 0
         super().__init__(broker, self.kits)
 
-    def write(self, count: int) -> None:
-        for _ in range(count):
-            name = f"ride-{self.sent}"
-            self._broker.send("ride_started", key=name.encode(), value=self.kits[0].encode(ride(name)))
-            self.sent += 1
+    def write(self, number: int, part: str | None) -> None:
+        name = f"ride-{self.sent}"
+        self._broker.send("ride_started", key=name.encode(), value=self.kits[0].encode(ride(name)))
+        self.sent += 1
 
     def check(self, *, repeats: bool) -> None:
         predicted = Counter(found.subject_id for found in self.kits[0].predictions)
@@ -238,7 +239,7 @@ def accept(known: Known[RideStarted]) -> Verdict | None:
 
 
 class DecidingChaos(Chaos):
-    """Of every ride the event and some predictions are sent, in an order that differs from ride to ride."""
+    """Events and predictions of a few rides are sent in any order, any number of times."""
 
     def __init__(self) -> None:
         broker = FakeBroker()
@@ -258,17 +259,13 @@ class DecidingChaos(Chaos):
         self._codec = Codec(event_type, LocalSchemas(event_type), "predictions")
         super().__init__(broker, self.kits)
 
-    def write(self, count: int) -> None:
-        for _ in range(count):
-            name = f"ride-{self.sent}"
-            parts: list[str | None] = [None, "duration", "tip", "duration"]
-            for part in parts[self.sent % 3 :] + parts[: self.sent % 2]:
-                if part is None:
-                    self._broker.send("ride_started", key=name.encode(), value=self.kits[0].encode(ride(name)))
-                else:
-                    value = self._codec.encode(prediction(name, part))
-                    self._broker.send("predictions", key=name.encode(), value=value)
-            self.sent += 1
+    def write(self, number: int, part: str | None) -> None:
+        name = f"ride-{number}"
+        if part is None:
+            self._broker.send("ride_started", key=name.encode(), value=self.kits[0].encode(ride(name)))
+        else:
+            value = self._codec.encode(prediction(name, part))
+            self._broker.send("predictions", key=name.encode(), value=value)
 
     def expected(self) -> dict[str, tuple[str, ...]]:
         """For each ride whose event was sent what is missing in the end."""
