@@ -274,6 +274,7 @@ def test_nothing_is_read_before_the_state_is_restored(kit: PolicyKit[RideStarted
     blocker.begin_transaction()
     for number in range(4):
         blocker.produce("decision_state", value=b"", key=b"x", partition=number, on_delivery=None, headers=[])
+    before = kit.now
     kit.start()
     assert str(kit.processor.waiting_for()).startswith("restoring partitions [0, 1, 2, 3]")
     assert kit.decisions == []
@@ -281,6 +282,7 @@ def test_nothing_is_read_before_the_state_is_restored(kit: PolicyKit[RideStarted
     kit.run()
     assert kit.processor.waiting_for() is None
     assert [decision.complete for decision in kit.decisions] == [True]
+    assert kit.now == before, "it had to go back"
 
 
 def test_partitions_move_between_workers_with_their_state() -> None:

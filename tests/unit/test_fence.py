@@ -104,3 +104,12 @@ def test_what_went_away_is_forgotten(broker: FakeBroker) -> None:
     assert (fence.proven(A), fence.busy) == (0, False)
     fence.update({A: 5, B: 0})
     assert fence.proven(B) == 0
+
+
+def test_what_is_read_again_from_further_back_is_not_proven_by_an_old_question(broker: FakeBroker) -> None:
+    fence = Fence(broker.ends)
+    fence.ask([A], now=100)
+    fence.update({A: 4})
+    fence.forget([A])
+    fence.update({A: 5})
+    assert fence.proven(A) == 0

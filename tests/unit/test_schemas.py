@@ -13,7 +13,7 @@ from typing import Any
 import avro.schema
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
-from pydantic import AwareDatetime, BaseModel, NaiveDatetime
+from pydantic import AwareDatetime, BaseModel, NaiveDatetime, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
 import schemas
@@ -123,6 +123,28 @@ def avro_type(hint: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return record_of(hint)
     return SIMPLE[hint]
+
+
+@event_types
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1])
+def test_a_model_accepts_no_integer_that_its_schema_cannot_hold(event_type: EventType[Any], number: int) -> None:
+    for hint in integers(event_type.model):
+        with pytest.raises(ValidationError):
+            TypeAdapter(hint).validate_python(number)
+
+
+def integers(model: type[BaseModel]) -> list[Any]:
+    """The hints of every integer in a model."""
+    hints = typing.get_type_hints(model, include_extras=True).values()
+    nested = [
+        part for hint in hints for part in parts_of(hint) if isinstance(part, type) and issubclass(part, BaseModel)
+    ]
+    return [hint for hint in hints if int in parts_of(hint)] + [hint for part in nested for hint in integers(part)]
+
+
+def parts_of(hint: Any) -> list[Any]:
+    """A hint and everything in it."""
+    return [hint, *(part for argument in typing.get_args(hint) for part in parts_of(argument))]
 
 
 @event_types

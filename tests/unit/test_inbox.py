@@ -1,0 +1,173 @@
+"""The inbox: batches of what a member owns, whatever happens to its partitions meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, TopicPartition
+
+from braidstream.errors import RetriableError, UnavailableError
+from braidstream.streaming.inbox import Batch, Inbox
+from braidstream.streaming.ports import Partition
+from braidstream.testing.broker import FakeBroker
+
+ALL = [Partition("events", number) for number in range(4)]
+
+
+@pytest.fixture
+def broker() -> FakeBroker:
+    broker = FakeBroker()
+    for partition in ALL:
+        for number in range(3):
+            broker.send("events", key=None, value=b"%d" % number, partition=partition.number)
+    return broker
+
+
+def make_inbox(broker: FakeBroker, **options: Any) -> Inbox:
+    inbox = Inbox(broker.consumer("group", eager=options.get("eager", True)), ["events"], **{"eager": True, **options})
+    inbox.subscribe()
+    return inbox
+
+
+def take(inbox: Inbox, limit: int = 100) -> Batch:
+    return inbox.take(limit, wait=0, linger=0)
+
+
+def values(batch: Batch) -> list[tuple[int | None, bytes | None]]:
+    return [(record.partition(), record.value()) for record in batch.records]
+
+
+def owned(inboxes: Sequence[Inbox]) -> list[Collection[Partition]]:
+    return [set(inbox.owned) for inbox in inboxes]
+
+
+def test_a_batch_says_what_came_before_its_records(broker: FakeBroker) -> None:
+    inbox = make_inbox(broker)
+    assert inbox.owned == set()
+    first = take(inbox)
+    assert (sorted(first.assigned), first.revoked) == (ALL, [])
+    second = take(inbox)
+    assert (second.assigned, second.revoked) == ([], [])
+    assert len(second.records) == 12
+
+
+def test_a_batch_is_no_larger_than_asked_for(broker: FakeBroker) -> None:
+    inbox = make_inbox(broker)
+    take(inbox)
+    assert [len(take(inbox, limit).records) for limit in (1, 5, 100, 100)] == [1, 5, 6, 0]
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_what_goes_while_a_batch_is_taken_is_not_in_it(broker: FakeBroker, eager: bool) -> None:
+    """Also when it comes back at once: it is read again from the committed offset."""
+    inbox = make_inbox(broker, eager=eager)
+    take(inbox)
+    others: list[Inbox] = []
+
+    def join() -> None:
+        others.append(make_inbox(broker, eager=eager))
+        take(others[0])
+
+    broker.run_before("consume", join, skip=1)
+    read = values(take(inbox))
+    [other] = others
+    for _ in range(4):
+        read += values(take(other)) + values(take(inbox))
+    assert sorted(read) == [(partition, b"%d" % number) for partition in range(4) for number in range(3)]
+    assert [len(found) for found in owned([inbox, other])] == [2, 2]
+
+
+def test_revoked_comes_before_assigned(broker: FakeBroker) -> None:
+    inbox = make_inbox(broker)
+    take(inbox)
+    other = make_inbox(broker)
+    take(other)
+    batch = take(inbox)
+    assert sorted(batch.revoked) == ALL
+    assert set(batch.assigned) == set(inbox.owned)
+    assert len(inbox.owned) == 2
+
+
+def test_new_partitions_can_be_held_back(broker: FakeBroker) -> None:
+    inbox = make_inbox(broker, hold_new=True)
+    take(inbox)
+    assert take(inbox).records == []
+    inbox.pause(ALL[1:])
+    assert values(take(inbox)) == [(0, b"0"), (0, b"1"), (0, b"2")]
+    inbox.pause([])
+    assert len(take(inbox).records) == 9
+
+
+def test_going_back_begins_at_the_committed_offset_or_the_beginning(broker: FakeBroker) -> None:
+    broker.delete_records(ALL[1], before=1)
+    inbox = make_inbox(broker)
+    take(inbox)
+    take(inbox)
+    inbox.commit([TopicPartition("events", 0, 2)])
+    inbox.go_back()
+    assert dict(inbox.positions()) == dict(zip(ALL, [2, 1, 0, 0], strict=True))
+    take(inbox)
+    assert values(take(inbox))[:4] == [(0, b"2"), (1, b"1"), (1, b"2"), (2, b"0")]
+
+
+def test_the_positions_count_control_records_and_the_offsets_do_not(broker: FakeBroker) -> None:
+    producer = broker.producer("writer")
+    producer.init_transactions(1)
+    producer.begin_transaction()
+    producer.produce("events", value=b"3", key=None, partition=0, on_delivery=None, headers=[])
+    producer.commit_transaction()
+    inbox = make_inbox(broker)
+    take(inbox)
+    take(inbox)
+    take(inbox)
+    assert inbox.positions()[ALL[0]] == 5
+    assert [tp.offset for tp in inbox.next_offsets([ALL[0]])] == [4]
+
+
+def test_the_lag_is_what_is_still_to_be_read(broker: FakeBroker) -> None:
+    inbox = make_inbox(broker)
+    take(inbox)
+    assert inbox.lag() == 12
+    take(inbox, limit=5)
+    assert inbox.lag() == 7
+
+
+def test_offsets_that_are_refused_can_be_tried_again(broker: FakeBroker) -> None:
+    inbox = make_inbox(broker)
+    take(inbox)
+    broker.fail_next("commit", KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
+    with pytest.raises(RetriableError, match="the offsets were not committed"):
+        inbox.commit(inbox.next_offsets(ALL))
+
+
+def test_committed_offsets_that_cannot_be_had_stop_the_worker(broker: FakeBroker) -> None:
+    """In the callback of the rebalance nothing may be raised: it comes after."""
+    inbox = make_inbox(broker)
+    broker.fail_next("committed", KafkaError(KafkaError._TIMED_OUT))
+    with pytest.raises(UnavailableError, match=r"the committed offsets of \['events'\] cannot be had"):
+        take(inbox)
+
+
+def test_what_a_killed_member_was_about_to_commit_is_waited_for(broker: FakeBroker) -> None:
+    killed = make_inbox(broker)
+    metadata = take(killed).group
+    producer = broker.producer("killed")
+    producer.init_transactions(1)
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([TopicPartition("events", 0, 2)], metadata)
+    inbox = make_inbox(broker)
+    broker.run_before("committed", lambda: broker.expire_transaction("killed"))
+    take(killed)
+    take(inbox)
+    assert len(inbox.owned) == 2
+
+
+def test_closing_gives_everything_to_the_others(broker: FakeBroker) -> None:
+    inboxes = [make_inbox(broker), make_inbox(broker)]
+    for inbox in inboxes * 2:
+        take(inbox)
+    inboxes[0].close()
+    take(inboxes[1])
+    assert owned(inboxes) == [set(), set(ALL)]
