@@ -7,10 +7,16 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from tests.containers import docker_missing, run_kafka, run_registry
+
+
+# A machine that is busy with other things is no failure.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(tryfirst=True)

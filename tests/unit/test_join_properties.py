@@ -273,4 +273,4 @@ class JoinMachine(RuleBasedStateMachine):
 
 
 TestJoinAgainstTheNaiveOne = JoinMachine.TestCase
-TestJoinAgainstTheNaiveOne.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestJoinAgainstTheNaiveOne.settings = settings(max_examples=150, stateful_step_count=30)
