@@ -13,7 +13,6 @@ from testcontainers.core.network import Network
 
 from tests.containers import docker_missing, run_kafka, run_registry
 
-
 # A machine that is busy with other things is no failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
