@@ -92,6 +92,9 @@ class Inbox:
             first = [record for record in first if partition_of(record) not in gone]
         records = self._readable(first + rest)
         group = self._consumer.consumer_group_metadata()
+        if records and not self._consumer.memberid():
+            # The broker takes metadata without a member's id for a consumer outside the group, and fences nothing.
+            raise RetriableError("the session ended after these records were taken: they are another member's now")
         changes, self._changes = self._changes, _Changes()
         return Batch(records, group, changes.revoked, changes.assigned)
 

@@ -144,7 +144,15 @@ class FakeConsumer:
 
     def consumer_group_metadata(self) -> GroupMetadata:
         """What fences a transaction of this member."""
+        with self._calling("consumer_group_metadata"):
+            return self._metadata()
+
+    def memberid(self) -> str | None:
+        """The id that the group knows this member by; nothing before it has joined one."""
         self._require_open()
+        return self._member.id if self._member is not None else None
+
+    def _metadata(self) -> GroupMetadata:
         assert self._group is not None, "a reader is in no group"
         member = self._member
         if member is None or member.generation == NO_GENERATION:

@@ -171,3 +171,28 @@ def test_closing_gives_everything_to_the_others(broker: FakeBroker) -> None:
     inboxes[0].close()
     take(inboxes[1])
     assert owned(inboxes) == [set(), set(ALL)]
+
+
+class Outside:
+    """A consumer whose client has noticed that its session has ended, before it could say so."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def memberid(self) -> str | None:
+        return None
+
+
+def test_records_taken_before_the_session_ended_are_not_handed_over(broker: FakeBroker) -> None:
+    """Without a member's id the broker would fence nothing: these records are another member's by now."""
+    outside: Any = Outside(broker.consumer("group", eager=True))
+    inbox = Inbox(outside, ["events"], eager=True)
+    inbox.subscribe()
+    take(inbox)
+    with pytest.raises(RetriableError, match="the session ended"):
+        take(inbox)
+    inbox.go_back()
+    assert {offset.offset for offset in inbox.next_offsets(ALL)} == {0}
