@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint bench bench-quick lock clean
 
 demo: .venv/runtime.stamp ## trips in, decisions out: make demo [TRIPS=file] [RIDES=20000]
 	@$(BIN)/braidstream demo $(if $(TRIPS),--trips "$(TRIPS)") $(if $(RIDES),--rides $(RIDES))
@@ -15,6 +15,12 @@ lint: .venv/dev.stamp ## format, lint, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: .venv/dev.stamp ## measure everything, for an hour or two: make bench [JSON=file]
+	@$(BIN)/python -m bench full $(if $(JSON),--json "$(JSON)")
+
+bench-quick: .venv/dev.stamp ## the main ratios, in about two minutes
+	@$(BIN)/python -m bench quick --runs 3 $(if $(JSON),--json "$(JSON)")
 
 lock: ## resolve the dependencies again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -33,7 +33,9 @@ USERS = ("data", "/data", "models", ".venv", ".env", "rejects.csv")
 """Files and folders that users bring, or that come of running things."""
 NO_SETTINGS = {"FULL_TRANSITIVE", "ILLEGAL_GENERATION", "ORT_DISABLE_TELEMETRY"}
 """Words of others that look like settings."""
-CLICK_COMMANDS = {"producer": "producer.__main__:cli", "bench.scoring": "bench.scoring:main"}
+CLICK_COMMANDS = {"producer": "producer.__main__:cli", "bench": "bench.__main__:cli"}
+DEFAULT_COMMANDS = {"replay", "run"}
+"""Of groups of commands that take anything else for the arguments of one of them."""
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -168,7 +170,8 @@ def _check_compose(words: list[str]) -> None:
 def _check_click(command: click.Command, arguments: list[str]) -> None:
     """Raises what click says of options that the command does not have; values are not looked at."""
     while isinstance(command, click.Group) and arguments:
-        name = arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else "replay"
+        names = command.list_commands(click.Context(command))
+        name = arguments[0] if arguments[0] in names else DEFAULT_COMMANDS.intersection(names).pop()
         found = command.get_command(click.Context(command), name)
         assert found is not None, f"there is no command {arguments[0]}"
         command, arguments = found, arguments[1:] if arguments[0] == name else arguments

@@ -1,0 +1,177 @@
+"""The benchmark's own topics on the broker: filled fast, watched cheaply, read once, and deleted at the end."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from numpy.typing import NDArray
+
+from bench.records import Record, ride_number
+from braidstream.errors import SettingsError, UnavailableError
+from braidstream.settings import Settings
+from braidstream.streaming import topics
+from rides.pipeline import RIDES
+
+PASSED_THROUGH = "passed_through"
+"""Where the raw pass-through and the peers write."""
+
+T = TypeVar("T")
+
+_FILLER: dict[str, Any] = {
+    "linger.ms": "20",
+    "compression.type": "lz4",
+    "batch.size": "1000000",
+    "queue.buffering.max.messages": "1000000",
+    "queue.buffering.max.kbytes": "1000000",
+    "delivery.report.only.error": True,
+}
+_TRIES = 100
+
+
+def retried(call: Callable[[], T], codes: Iterable[int]) -> T:
+    """The call's result, as soon as the broker no longer answers with one of these codes."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return call()
+        except KafkaException as error:
+            if not left or error.args[0].code() not in codes:
+                raise
+            time.sleep(0.1)
+    raise AssertionError("the last try returns or raises")
+
+
+class Arena:
+    """The pipeline's topics, and one for raw copies, under a prefix of their own.
+
+    The broker stamps what is written with its own time of appending it, except in `ride_started`.
+    """
+
+    def __init__(self, broker: str, partitions: int) -> None:
+        kafka = MappingProxyType({"bootstrap.servers": broker})
+        self.prefix = f"bench-{uuid.uuid4().hex[:8]}."
+        self.settings = Settings(kafka=kafka, topic_prefix=self.prefix, partitions=partitions)
+        self.broker = broker
+        self._admin = AdminClient({"bootstrap.servers": broker, "log_level": 4})
+        self._specs: list[topics.TopicSpec] = []
+
+    def __enter__(self) -> Self:
+        stamped = {"message.timestamp.type": "LogAppendTime"}
+        specs = topics.specs(RIDES, self.settings)
+        specs.append(topics.TopicSpec(self.named(PASSED_THROUGH), self.settings.partitions, {}))
+        self._specs = [spec._replace(config={**spec.config, **stamped}) for spec in specs]
+        topics.create(self._admin, self._specs, None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for future in self._admin.delete_topics([spec.name for spec in self._specs]).values():
+            future.result()
+
+    def named(self, name: str) -> str:
+        """The full name of a topic or a group."""
+        return f"{self.prefix}{name}"
+
+    def add_topic(self, name: str) -> str:
+        """One more topic; its full name."""
+        spec = topics.TopicSpec(self.named(name), self.settings.partitions, {})
+        topics.create(self._admin, [spec], None)
+        self._specs.append(spec)
+        return spec.name
+
+    def fill(self, topic: str, records: Iterable[Record]) -> None:
+        """Send the records, each to the partition of its ride; raises `UnavailableError` when one is not taken."""
+        failed: list[KafkaError] = []
+        # Only errors are reported, and all of them: the callback costs nothing for what is taken.
+        config = {**_FILLER, "bootstrap.servers": self.broker, "on_delivery": lambda error, _: failed.append(error)}
+        producer = Producer(config)
+        partitions = self.settings.partitions
+        for number, key, value in records:
+            while True:
+                try:
+                    producer.produce(topic, value, key, number % partitions)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        left = producer.flush(60)
+        if failed or left:
+            raise UnavailableError(f"{topic} was not filled: {failed[0].str() if failed else f'{left} records left'}")
+
+    def ends(self, topic: str) -> Mapping[tuple[str, int], int]:
+        """The end of each partition, records of open transactions included."""
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked = self._admin.list_offsets(
+            {TopicPartition(topic, number): latest for number in range(self.settings.partitions)}
+        )
+        return {(at.topic, at.partition): future.result().offset for at, future in asked.items()}
+
+    def committed(self, group: str) -> Mapping[tuple[str, int], int]:
+        """The group's committed offsets; none while there is no such group."""
+        future = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
+        try:
+            found = future.result().topic_partitions
+        except KafkaException:
+            return {}
+        return {(at.topic, at.partition): at.offset for at in found}
+
+    def forget(self, group: str, written: Sequence[str]) -> None:
+        """Make ready for the next run: the group begins anew, and what was written is deleted."""
+        retried(
+            lambda: self._admin.delete_consumer_groups([group])[group].result(),  # noqa: PLW0108 - asks again each time
+            [KafkaError.NON_EMPTY_GROUP, KafkaError.REBALANCE_IN_PROGRESS],
+        )
+        ends = [
+            TopicPartition(name, number, end) for topic in written for (name, number), end in self.ends(topic).items()
+        ]
+        for future in self._admin.delete_records(ends).values():
+            future.result()
+
+    def read(self, topic: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rides' numbers and the records' times (ms since 1970) of all that is committed in a topic."""
+        reader = Consumer(
+            {
+                "bootstrap.servers": self.broker,
+                "group.id": self.named("reader"),
+                "isolation.level": "read_committed",
+                "enable.auto.commit": "false",
+                "enable.partition.eof": "true",
+                "queued.min.messages": "1000000",
+                "fetch.queue.backoff.ms": "10",
+            }
+        )
+        reader.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(self.settings.partitions)])
+        numbers: list[int] = []
+        stamps: list[int] = []
+        reading = self.settings.partitions
+        while reading:
+            for message in reader.consume(50_000, 1.0):
+                if (error := message.error()) is None:
+                    numbers.append(ride_number(_key(message)))
+                    stamps.append(message.timestamp()[1])
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    reading -= 1
+                else:
+                    raise UnavailableError(f"{topic} cannot be read: {error.str()}")
+        reader.close()
+        return np.array(numbers, dtype=np.int64), np.array(stamps, dtype=np.int64)
+
+
+def _key(message: Any) -> bytes:
+    key = message.key()
+    if not isinstance(key, bytes):
+        raise SettingsError(f"{message.topic()} [{message.partition()}] offset {message.offset()} has no key")
+    return key

@@ -1,0 +1,85 @@
+"""The bars that the figures are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.measurements import Measurement, Spread, by_run, ratios
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure of a subject, or its ratio to that of another subject (`to`), and what it has to reach."""
+
+    text: str
+    part: str
+    subject: str
+    figure: str = "records_per_s"
+    to: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def met_by(self, value: float) -> bool:
+        """Whether this value reaches the bar."""
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    @property
+    def limit(self) -> str:
+        """The bar in words."""
+        return f"at least {self.at_least:,g}" if self.at_least is not None else f"at most {self.at_most:,g}"
+
+    def values(self, measurements: Sequence[Measurement]) -> list[float]:
+        """The figure or the ratio, run by run; empty when it was not measured."""
+        over = by_run(measurements, self.part, self.subject, self.figure)
+        if self.to is None:
+            return list(over.values())
+        return ratios(over, by_run(measurements, self.part, self.to, self.figure))
+
+
+@dataclass(frozen=True)
+class Held:
+    """A bar, what was measured, and whether its median reaches the bar."""
+
+    bar: Bar
+    spread: Spread
+    met: bool
+
+
+BARS = (
+    Bar(
+        "scoring exactly once / raw pass-through with transactions",
+        "scoring",
+        "duration, exactly once",
+        to="pass-through, exactly once",
+        at_least=0.65,
+    ),
+    Bar(
+        "scoring at least once / exactly once",
+        "scoring",
+        "duration, at least once",
+        to="duration, exactly once",
+        at_least=1.0,
+    ),
+    Bar(
+        "two workers / one, exactly once",
+        "scoring",
+        "duration, exactly once, 2 workers",
+        to="duration, exactly once",
+        at_least=1.4,
+    ),
+    Bar(
+        "scoring by scikit-learn itself, exactly once, rides/s",
+        "scoring",
+        "duration by scikit-learn, exactly once",
+        at_least=45_000,
+    ),
+)
+
+
+def held(measurements: Sequence[Measurement]) -> Iterator[Held]:
+    """Every bar that something was measured for."""
+    for bar in BARS:
+        if values := bar.values(measurements):
+            spread = Spread.of(values)
+            yield Held(bar, spread, bar.met_by(spread.median))

@@ -1,0 +1,89 @@
+"""How many records a second a group of processes takes from a backlog, by the broker's own times."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench.arena import PASSED_THROUGH, Arena
+from bench.children import Child, Sample, sample, usage
+from bench.measurements import Figures, rate_after, require_counts
+from bench.setting import EXACTLY_ONCE, GUARANTEES, Setting
+from braidstream.errors import FatalError
+
+_POLL = 0.1
+_PATIENCE = 600.0
+_START = 0.05
+"""The share of the records that is left out: it holds the processes' start."""
+_START_OF_MANY = 0.25
+"""The same for more than one worker: the first to come is alone at first."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Processes that read topics as one group and write a topic; all by their full names.
+
+    `start` starts the process of this number. Each ride is written `times` times.
+    """
+
+    name: str
+    start: Callable[[int], Child]
+    group: str
+    reads: Sequence[str]
+    writes: str
+    guarantee: str
+    workers: int = 1
+    times: int = 1
+
+
+def pass_through(setting: Setting, arena: Arena, reads: Sequence[str], guarantee: str, times: int = 1) -> Job:
+    """The ceiling over these topics."""
+    group, output = arena.named("pass-through"), arena.named(PASSED_THROUGH)
+    argv = [sys.executable, "-m", "bench.ceiling", "--bootstrap", setting.broker, "--output", output]
+    argv += ["--group", group, "--guarantee", GUARANTEES[guarantee], "--batch", str(setting.batch)]
+    for topic in reads:
+        argv += ["--input", topic]
+    name = f"pass-through, {guarantee}"
+    return Job(name, lambda _: setting.start(argv, {}, "pass-through"), group, reads, output, guarantee, 1, times)
+
+
+def measure(arena: Arena, job: Job, rides: int) -> Figures:
+    """Run the job over the backlog once; raises a `BraidstreamError` when it fails, or loses or repeats a ride."""
+    with ExitStack() as stack:
+        children = [stack.enter_context(job.start(number)) for number in range(job.workers)]
+        samples = watch(arena, job, children)
+        peak = sum(child.memory_mb(peak=True) for child in children)
+        for child in children:
+            child.stop()
+    numbers, stamps = arena.read(job.writes)
+    require_counts(numbers, rides, job.times, exactly=job.guarantee == EXACTLY_ONCE)
+    arena.forget(job.group, [job.writes])
+    rate, start, end = rate_after(stamps, _START if job.workers == 1 else _START_OF_MANY)
+    used = usage(samples, start, end)
+    return {
+        "records_per_s": rate,
+        "cpu": used.own,
+        "cpu_us": used.own / rate * 1e6,
+        "machine_cpu": used.machine,
+        "peak_mb": peak,
+    }
+
+
+def watch(arena: Arena, job: Job, children: Sequence[Child]) -> list[Sample]:
+    """Wait until the group has committed all that there is to read; the CPU time used meanwhile."""
+    ends = {at: end for topic in job.reads for at, end in arena.ends(topic).items() if end}
+    samples = []
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        samples.append(sample(children))
+        committed = arena.committed(job.group)
+        if all(committed.get(at, 0) >= end for at, end in ends.items()):
+            return samples
+        for child in children:
+            child.require_running()
+        if time.monotonic() > deadline:
+            raise FatalError(f"{job.name}: not done after {_PATIENCE:g} s, at {sum(committed.values()):,} records")
+        time.sleep(_POLL)
