@@ -9,40 +9,18 @@ Changes are staged: `commit` makes them final, `rollback` undoes them.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Generic, NamedTuple
 
+from braidstream.deciding.expiries import Expiries
 from braidstream.deciding.policy import E, Evidence, Known, Policy, Verdict
+from braidstream.deciding.subjects import Outcome, State, StateFormat, Subjects
 from braidstream.errors import FatalError, RetriableError
 
-
-class Outcome(NamedTuple):
-    """The last revision that was published for a closed subject."""
-
-    revision: int
-    action: str
-    complete: bool
-
-
-class State(NamedTuple):
-    """What is known of one subject: waiting (no event), open (no outcome), or closed. See `decision_state`."""
-
-    event: bytes | None
-    expected: tuple[str, ...]
-    evidence: tuple[Evidence, ...]
-    first_seen_at: int
-    expires_at: int
-    outcome: Outcome | None
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The expected models that have not answered."""
-        answered = {evidence.model for evidence in self.evidence}
-        return tuple(model for model in self.expected if model not in answered)
+__all__ = ["Changes", "Decided", "Join", "Outcome", "PolicyError", "Rules", "State", "StateFormat"]
 
 
 class Decided(NamedTuple):
@@ -82,67 +60,72 @@ class Rules(Generic[E]):
 class Changes(NamedTuple):
     """What came of the calls since the last `commit` or `rollback`.
 
-    `states` has one entry for each subject that changed: its new state, or None when it is forgotten. `counts` names
-    what happened, for the log.
+    `states` has one entry for each subject that changed: its new state as the changelog has it, or None when it is
+    forgotten. `counts` names what happened, for the log.
     """
 
     decisions: tuple[Decided, ...]
-    states: Mapping[str, State | None]
+    states: Mapping[str, bytes | None]
     counts: Mapping[str, int]
 
 
 class Join(Generic[E]):
     """The decisions of one partition."""
 
-    def __init__(self, rules: Rules[E]) -> None:
+    def __init__(self, rules: Rules[E], state_format: StateFormat) -> None:
         self._rules = rules
-        self._states: dict[str, State] = {}
-        self._deadlines: list[tuple[int, str]] = []
-        self._waits: list[tuple[int, str]] = []
-        self._before: dict[str, State | None] = {}
+        self._subjects = Subjects(state_format)
         self._decisions: list[Decided] = []
         self._counts: Counter[str] = Counter()
-        self.open = 0
+
+    @property
+    def open(self) -> int:
         """Subjects whose event was seen and that are not closed."""
-        self.waiting = 0
+        return self._subjects.open
+
+    @property
+    def waiting(self) -> int:
         """Subjects of which only predictions were seen."""
+        return self._subjects.waiting
 
     def __len__(self) -> int:
         """Every subject that is held, waiting and closed ones included."""
-        return len(self._states)
+        return len(self._subjects)
 
     def restore(self, subject_id: str, state: State | None) -> None:
         """Take one record of the changelog: not staged, nothing is published."""
-        self._set(subject_id, state)
+        self._subjects.restore(subject_id, state)
 
     def event(self, subject_id: str, event: bytes, now: int) -> None:
         """The subject's own event; a repeat is counted and ignored. Raises `PolicyError`, with nothing changed."""
-        state = self._states.get(subject_id)
+        state = self._subjects.get(subject_id)
         if state is not None and state.event is not None:
             self._counts["repeated_events"] += 1
             return
         waiting = state.evidence if state is not None else ()
         rules = self._rules
-        opened = State(event, rules.expected, waiting, now, now + rules.deadline, None)
-        self._consider(subject_id, opened, now, final=not opened.missing)
+        self._consider(subject_id, State(event, rules.expected, waiting, now, now + rules.deadline, None), now)
 
     def prediction(self, subject_id: str, evidence: Evidence, now: int) -> None:
         """A prediction; only the first of each model counts. Raises `PolicyError`, with nothing changed."""
-        state = self._states.get(subject_id)
+        state = self._subjects.get(subject_id)
         if state is None:
-            self._stage(subject_id, State(None, (), (evidence,), now, now + self._rules.deadline, None))
+            waiting = State(None, (), (evidence,), now, now + self._rules.deadline, None)
+            self._subjects.put(subject_id, waiting)
             return
-        if any(known.model == evidence.model for known in state.evidence):
-            self._counts["repeated_predictions"] += 1
-            return
-        state = state._replace(evidence=(*state.evidence, evidence))
-        if state.event is None:
-            self._stage(subject_id, state)
-        elif state.outcome is None:
-            self._consider(subject_id, state, now, final=not state.missing)
+        event, expected, known, first_seen_at, expires_at, outcome = state
+        for earlier in known:
+            if earlier.model == evidence.model:
+                self._counts["repeated_predictions"] += 1
+                return
+        state = State(event, expected, (*known, evidence), first_seen_at, expires_at, outcome)
+        if event is None:
+            self._subjects.put(subject_id, state)
+        elif outcome is None:
+            self._consider(subject_id, state, now)
         else:
             self._counts["late_predictions"] += 1
-            self._revise(subject_id, state, state.outcome, now)
+            self._revise(subject_id, state, outcome, now)
 
     def due(self, now: int) -> bool:
         """Whether a deadline, or the end of a subject's memory, has passed."""
@@ -151,7 +134,9 @@ class Join(Generic[E]):
 
     def next_expiry(self) -> int | None:
         """The time from which `due` may be true; None when nothing is held."""
-        return min((heap[0][0] for heap in (self._deadlines, self._waits) if heap), default=None)
+        subjects = self._subjects
+        queues = (subjects.waits, subjects.deadlines, subjects.memories)
+        return min((queue.next for queue in queues if queue.next is not None), default=None)
 
     def advance(self, now: int, predictions_read: int, events_read: int) -> None:
         """Close what is past its deadline, drop orphans, forget the closed.
@@ -160,124 +145,108 @@ class Join(Generic[E]):
         only deadlines up to it fire. `events_read` is the same for the subjects' events: only predictions whose wait
         ended before it are dropped as orphans. Raises `PolicyError`; the subject at fault is left as it was.
         """
-        for heap, read in ((self._waits, events_read), (self._deadlines, predictions_read)):
-            while heap and heap[0][0] <= min(now, read):
-                expiry = heapq.heappop(heap)
-                state = self._states.get(expiry[1])
-                if state is None or state.expires_at != expiry[0] or _is_waiting(state) != (heap is self._waits):
-                    continue
-                try:
-                    self._expire(expiry[1], state, now)
-                except Exception:
-                    heapq.heappush(heap, expiry)
-                    raise
+        subjects = self._subjects
+        self._expire(subjects.waits, min(now, events_read), self._drop)
+        self._expire(subjects.deadlines, min(now, predictions_read), lambda subject_id: self._decide(subject_id, now))
+        self._expire(subjects.memories, min(now, predictions_read), self.forget)
 
     def forget(self, subject_id: str) -> None:
         """Drop a subject."""
-        if subject_id in self._states:
-            self._stage(subject_id, None)
+        if subject_id in self._subjects:
+            self._subjects.put(subject_id, None)
 
     def state(self, subject_id: str) -> State | None:
         """What is known of a subject, staged changes included."""
-        return self._states.get(subject_id)
+        return self._subjects.get(subject_id)
 
     def changes(self) -> Changes:
         """What is staged."""
-        states = {subject_id: self._states.get(subject_id) for subject_id in self._before}
-        return Changes(tuple(self._decisions), states, MappingProxyType(self._counts))
+        return Changes(tuple(self._decisions), self._subjects.records(), MappingProxyType(self._counts))
 
     def commit(self) -> None:
         """What was staged is in the log now."""
-        self._before.clear()
+        self._subjects.commit()
         self._decisions.clear()
         self._counts.clear()
 
     def rollback(self) -> None:
         """Nothing of what was staged is in the log: be as before."""
-        for subject_id, state in self._before.items():
-            self._set(subject_id, state)
-        self.commit()
+        self._subjects.rollback()
+        self._decisions.clear()
+        self._counts.clear()
 
-    def _expire(self, subject_id: str, state: State, now: int) -> None:
-        if state.outcome is not None:
-            self._stage(subject_id, None)
-        elif state.event is None:
-            self._counts["orphans"] += 1
-            self._stage(subject_id, None)
-        else:
-            self._consider(subject_id, state, now, final=True)
+    def _expire(self, queue: Expiries, until: int, end: Callable[[str], None]) -> None:
+        while (entry := queue.pop(until)) is not None:
+            at, subject_id = entry
+            if not self._subjects.expires(subject_id, at, queue):
+                continue
+            try:
+                end(subject_id)
+            except Exception:
+                queue.add(at, subject_id)
+                raise
 
-    def _consider(self, subject_id: str, state: State, now: int, *, final: bool) -> None:
+    def _drop(self, subject_id: str) -> None:
+        self._counts["orphans"] += 1
+        self.forget(subject_id)
+
+    def _decide(self, subject_id: str, now: int) -> None:
+        state = self._subjects.get(subject_id)
+        assert state is not None
+        self._consider(subject_id, state, now, deadline_passed=True)
+
+    def _consider(self, subject_id: str, state: State, now: int, *, deadline_passed: bool = False) -> None:
         """Ask the policy; close the decision when it has one, or keep it open."""
-        verdict = self._ask(subject_id, state, final=final)
+        missing = state.missing
+        verdict = self._ask(subject_id, state, missing, final=deadline_passed or not missing)
         if verdict is None:
-            self._stage(subject_id, state)
-        else:
-            self._close(subject_id, state, Outcome(0, verdict.action, not state.missing), verdict, now)
+            self._subjects.put(subject_id, state)
+            return
+        self._counts["partial" if missing else "complete"] += 1
+        event, expected, evidence, first_seen_at, _, _ = state
+        outcome = Outcome(0, verdict.action, not missing)
+        closed = State(event, expected, evidence, first_seen_at, now + self._rules.remember, outcome)
+        self._close(subject_id, closed, verdict, missing, now)
 
     def _revise(self, subject_id: str, state: State, outcome: Outcome, now: int) -> None:
         """After closing: a further revision, only if it changes the action or the completeness."""
-        verdict = self._ask(subject_id, state, final=True)
+        missing = state.missing
+        verdict = self._ask(subject_id, state, missing, final=True)
         assert verdict is not None
-        complete = not state.missing
+        complete = not missing
         if (verdict.action, complete) == (outcome.action, outcome.complete):
-            self._stage(subject_id, state)
-        else:
-            self._close(subject_id, state, Outcome(outcome.revision + 1, verdict.action, complete), verdict, now)
+            self._subjects.put(subject_id, state)
+            return
+        self._counts["revisions"] += 1
+        outcome = Outcome(outcome.revision + 1, verdict.action, complete)
+        self._close(subject_id, state._replace(outcome=outcome), verdict, missing, now)
 
-    def _close(self, subject_id: str, state: State, outcome: Outcome, verdict: Verdict, now: int) -> None:
-        if outcome.revision == 0:
-            self._counts["complete" if outcome.complete else "partial"] += 1
-            state = state._replace(expires_at=now + self._rules.remember)
-        else:
-            self._counts["revisions"] += 1
+    def _close(self, subject_id: str, closed: State, verdict: Verdict, missing: tuple[str, ...], now: int) -> None:
+        revision = closed.outcome.revision if closed.outcome is not None else 0
         self._decisions.append(
-            Decided(subject_id, outcome.revision, verdict, state.missing, state.evidence, state.first_seen_at, now)
+            Decided(subject_id, revision, verdict, missing, closed.evidence, closed.first_seen_at, now)
         )
-        self._stage(subject_id, state._replace(outcome=outcome))
+        self._subjects.put(subject_id, closed)
 
-    def _ask(self, subject_id: str, state: State, *, final: bool) -> Verdict | None:
-        event = state.event
+    def _ask(self, subject_id: str, state: State, missing: tuple[str, ...], *, final: bool) -> Verdict | None:
+        event, read_event = state.event, self._rules.read_event
         assert event is not None
-        known = Known(
-            subject_id,
-            lambda: self._rules.read_event(event),
-            MappingProxyType({evidence.model: evidence for evidence in state.evidence}),
-            state.missing,
-            final,
-        )
+        predictions = {evidence.model: evidence for evidence in state.evidence}
+        known = Known(subject_id, lambda: read_event(event), MappingProxyType(predictions), missing, final)
         try:
             verdict = self._rules.policy(known)
-            if verdict is None and final:
+            if verdict is not None:
+                _check(verdict)
+            elif final:
                 raise ValueError("the policy returned None although there is nothing more to wait for")
-            if verdict is not None and not all(isinstance(text, str) for text in (verdict.action, *verdict.reasons)):
-                raise TypeError(f"the action and the reasons of a verdict are text: {verdict}")
         except (RetriableError, FatalError):
             raise
         except Exception as error:
             raise PolicyError(subject_id, error) from error
         return verdict
 
-    def _stage(self, subject_id: str, state: State | None) -> None:
-        self._before.setdefault(subject_id, self._states.get(subject_id))
-        self._set(subject_id, state)
 
-    def _set(self, subject_id: str, state: State | None) -> None:
-        old = self._states.get(subject_id)
-        self.open += _is_open(state) - _is_open(old)
-        self.waiting += _is_waiting(state) - _is_waiting(old)
-        if state is None:
-            self._states.pop(subject_id, None)
-            return
-        self._states[subject_id] = state
-        if old is None or old.expires_at != state.expires_at or _is_waiting(old) != _is_waiting(state):
-            heap = self._waits if _is_waiting(state) else self._deadlines
-            heapq.heappush(heap, (state.expires_at, subject_id))
-
-
-def _is_waiting(state: State | None) -> bool:
-    return state is not None and state.event is None
-
-
-def _is_open(state: State | None) -> bool:
-    return state is not None and state.event is not None and state.outcome is None
+def _check(verdict: Verdict) -> None:
+    for text in (verdict.action, *verdict.reasons):
+        if not isinstance(text, str):
+            raise TypeError(f"the action and the reasons of a verdict are text: {verdict}")

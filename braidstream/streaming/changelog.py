@@ -6,9 +6,9 @@ is open, that one would miss newer commits (KAFKA-10167).
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import structlog
@@ -18,65 +18,86 @@ from braidstream.avro import AvroSchema, EventType, SchemaSource, read, split, w
 from braidstream.deciding.join import Outcome, State
 from braidstream.deciding.policy import Evidence
 from braidstream.errors import FatalError, PoisonRecord, RetriableError
+from braidstream.streaming import encoding
 from braidstream.streaming.ports import LogEnds, Partition, is_lasting
 
 _READ_AT_ONCE = 5000
 _READ_WAIT = 0.05
 
 
+_EXAMPLE = State(b"event", ("model",), (Evidence("model", "1", 0.5),), 1, 2, Outcome(1, "action", complete=True))
+
+
 class StateCodec:
     """Turns a `State` into a value of `decision_state` and back."""
 
     def __init__(self, event_type: EventType[Any], schemas: SchemaSource, topic: str) -> None:
-        self._latest: AvroSchema = event_type.latest
+        self._latest = _with_plain_times(event_type.latest)
         self._schemas = schemas
-        self._id = schemas.id_of(event_type, f"{topic}-value")
-        self._writers: dict[int, AvroSchema] = {self._id: event_type.latest}
+        schema_id = schemas.id_of(event_type, f"{topic}-value")
+        self._writers = {schema_id: self._latest}
+        example = write(schema_id, self._latest, _datum("subject", _EXAMPLE))
+        self._head = encoding.head(example, encoding.state(b"", "subject", _EXAMPLE))
 
     def encode(self, subject_id: str, state: State) -> bytes:
         """The record's value."""
-        datum = {
-            "subject_id": subject_id,
-            **state._asdict(),
-            "evidence": [evidence._asdict() for evidence in state.evidence],
-            "outcome": state.outcome._asdict() if state.outcome is not None else None,
-        }
-        return write(self._id, self._latest, datum)
+        return encoding.state(self._head, subject_id, state)
 
     def decode(self, value: bytes) -> State:
         """The state; raises `PoisonRecord`."""
         schema_id, body = split(value)
-        writer = self._writers.get(schema_id) or self._schemas.schema(schema_id)
-        if writer is None:
-            raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
-        self._writers[schema_id] = writer
-        datum = read(writer, body, self._latest)
+        datum = read(self._writers.get(schema_id) or self._writer(schema_id), body, self._latest)
         outcome = datum["outcome"]
         return State(
-            event=datum["event"],
-            expected=_shared(datum["expected"]),
-            evidence=tuple(
-                Evidence(sys.intern(e["model"]), sys.intern(e["model_version"]), e["value"]) for e in datum["evidence"]
+            datum["event"],
+            _shared(tuple(datum["expected"])),
+            tuple(
+                [
+                    Evidence(sys.intern(e["model"]), sys.intern(e["model_version"]), e["value"])
+                    for e in datum["evidence"]
+                ]
             ),
-            first_seen_at=_milliseconds(datum["first_seen_at"]),
-            expires_at=_milliseconds(datum["expires_at"]),
-            outcome=Outcome(outcome["revision"], sys.intern(outcome["action"]), outcome["complete"])
-            if outcome
-            else None,
+            datum["first_seen_at"],
+            datum["expires_at"],
+            Outcome(outcome["revision"], sys.intern(outcome["action"]), outcome["complete"]) if outcome else None,
         )
 
+    def _writer(self, schema_id: int) -> AvroSchema:
+        schema = self._schemas.schema(schema_id)
+        if schema is None:
+            raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
+        writer = self._writers[schema_id] = _with_plain_times(schema)
+        return writer
 
-def _shared(models: Sequence[str]) -> tuple[str, ...]:
+
+def _datum(subject_id: str, state: State) -> dict[str, Any]:
+    return {
+        "subject_id": subject_id,
+        **state._asdict(),
+        "evidence": [evidence._asdict() for evidence in state.evidence],
+        "outcome": state.outcome._asdict() if state.outcome is not None else None,
+    }
+
+
+def _with_plain_times(schema: AvroSchema) -> AvroSchema:
+    """The same schema, whose times are read as milliseconds."""
+    return AvroSchema.from_text(json.dumps(_without_logical_types(json.loads(schema.text))))
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
+    if isinstance(schema, list):
+        return [_without_logical_types(item) for item in schema]
+    return schema
+
+
+def _shared(models: tuple[str, ...]) -> tuple[str, ...]:
     """One tuple for all subjects that expect the same models."""
-    key = tuple(models)
-    return _EXPECTED.setdefault(key, key)
+    return _EXPECTED.setdefault(models, models)
 
 
 _EXPECTED: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-
-def _milliseconds(time: datetime) -> int:
-    return round(time.timestamp() * 1000)
 
 
 class ChangelogReader(Protocol):

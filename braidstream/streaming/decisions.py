@@ -6,8 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Generic
+from typing import Generic, NamedTuple
 
 import structlog
 from confluent_kafka import Message
@@ -16,15 +15,17 @@ from braidstream.avro import Codec, E
 from braidstream.deciding.join import Decided, Join, PolicyError, Rules, State
 from braidstream.deciding.policy import Evidence
 from braidstream.errors import PoisonRecord, RetriableError
+from braidstream.streaming import encoding
 from braidstream.streaming.changelog import Restore, StateCodec
 from braidstream.streaming.fence import Fence
-from braidstream.streaming.ports import Partition, partition_of
+from braidstream.streaming.ports import Headers, Partition
 from braidstream.streaming.processor import DeadLetters, Intake, Work
 from braidstream.streaming.publisher import OutRecord
 from schemas import decision
 from schemas.prediction import Prediction
 
 _FENCE_PATIENCE = 0.005
+_NO_HEADERS: Headers = []
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,17 @@ class DecisionTopics(Generic[E]):
     decision_codec: Codec[decision.Decision]
     state: str
     state_codec: StateCodec
+
+
+class Arrivals(NamedTuple):
+    """A batch, decoded: each subject's event (index in the batch, partition number, subject, the record's value) and
+    each prediction (index, partition number, subject, evidence), why the others cannot be read, and the partitions.
+    """
+
+    subjects: list[tuple[int, int, str, bytes]]
+    predictions: list[tuple[int, int, str, Evidence]]
+    errors: dict[int, Exception]
+    partitions: set[tuple[str, int]]
 
 
 class DecisionProcessor(Generic[E]):
@@ -63,6 +75,7 @@ class DecisionProcessor(Generic[E]):
     ) -> None:
         self.topics: tuple[str, ...] = (topics.subjects.name, topics.predictions.name)
         self._topics = topics
+        self._decision_head = encoding.decision_head(topics.decision_codec)
         self._rules = rules
         self._dead_letters = dead_letters
         self._fence = fence
@@ -86,7 +99,7 @@ class DecisionProcessor(Generic[E]):
             self._restore.stop(gone & self._restore.partitions)
         whole = {n for n in {p.number for p in self._owned} if all(Partition(t, n) in self._owned for t in self.topics)}
         if new := whole - self._joins.keys():
-            self._joins |= {number: Join(self._rules) for number in new}
+            self._joins |= {number: Join(self._rules, self._topics.state_codec) for number in new}
             self._restore.start(new)
 
     def held(self) -> Collection[Partition]:
@@ -105,13 +118,15 @@ class DecisionProcessor(Generic[E]):
 
     def process(self, records: Sequence[Message], positions: Callable[[], Mapping[Partition, int]]) -> Work:
         """Join the records, let deadlines fire, and collect what changed."""
+        arrivals = self._read(records)
         if self._restore.partitions:
             for number in self._restore.step():
                 self._log.info("open decisions", partition=number, open=self._joins[number].open)
         now = self._clock()
-        work = Work(partitions={partition_of(record) for record in records})
+        work = Work(partitions={Partition(*partition) for partition in arrivals.partitions})
         work.counts["in"] = len(records)
-        self._dead_letters.add(work, records, self._join(records, now))
+        errors = self._join(arrivals, now)
+        self._dead_letters.add(work, records, errors)
         self._expire(work, positions, now)
         for number in self._ready():
             self._collect(work, number)
@@ -167,30 +182,45 @@ class DecisionProcessor(Generic[E]):
     def _restored(self, number: int, subject_id: str, state: State | None) -> None:
         self._joins[number].restore(subject_id, state)
 
-    def _join(self, records: Sequence[Message], now: int) -> dict[int, Exception]:
-        """Give each record to its join; the errors of those that cannot be, by index."""
-        errors: dict[int, Exception] = {}
+    def _read(self, records: Sequence[Message]) -> Arrivals:
+        """Decode a batch; this needs no state."""
+        arrivals = Arrivals([], [], {}, set())
+        subjects, predictions, errors, partitions = arrivals
         for index, record in enumerate(records):
-            join = self._join_of(record)
+            number = int(record.partition() or 0)
+            partitions.add((str(record.topic()), number))
             try:
                 if record.topic() == self._topics.subjects.name:
                     self._topics.subjects.read(record)
-                    join.event((record.key() or b"").decode(), record.value() or b"", now)
+                    subjects.append((index, number, (record.key() or b"").decode(), record.value() or b""))
                 else:
                     prediction = self._topics.predictions.read(record)
                     evidence = Evidence(
                         sys.intern(prediction.model), sys.intern(prediction.model_version), prediction.value
                     )
-                    join.prediction(prediction.subject_id, evidence, now)
-            except (PoisonRecord, PolicyError) as error:
+                    predictions.append((index, number, prediction.subject_id, evidence))
+            except PoisonRecord as error:
+                errors[index] = error
+        return arrivals
+
+    def _join(self, arrivals: Arrivals, now: int) -> dict[int, Exception]:
+        """Give each arrival to its join; the errors of those that cannot be, and of those that could not be read."""
+        ready = self._ready()
+        for topic, number in arrivals.partitions:
+            if number not in ready:
+                raise RetriableError(f"{topic} [{number}] came before the partition was whole and restored")
+        joins, errors = self._joins, dict(arrivals.errors)
+        for index, number, subject_id, value in arrivals.subjects:
+            try:
+                joins[number].event(subject_id, value, now)
+            except PolicyError as error:
+                errors[index] = error
+        for index, number, subject_id, evidence in arrivals.predictions:
+            try:
+                joins[number].prediction(subject_id, evidence, now)
+            except PolicyError as error:
                 errors[index] = error
         return errors
-
-    def _join_of(self, record: Message) -> Join[E]:
-        number = partition_of(record).number
-        if number not in self._ready():
-            raise RetriableError(f"{record.topic()} [{number}] came before the partition was whole and restored")
-        return self._joins[number]
 
     def _expire(self, work: Work, positions: Callable[[], Mapping[Partition, int]], now: int) -> None:
         due = {number for number in self._ready() if self._joins[number].due(now)}
@@ -230,10 +260,15 @@ class DecisionProcessor(Generic[E]):
         work.counts += Counter(changes.counts)
         work.counts["decisions"] += len(changes.decisions)
         self._tell_of_late_ones(work, number, changes.decisions)
-        work.records += [self._decision(number, decided) for decided in changes.decisions]
-        for subject_id, state in changes.states.items():
-            value = self._topics.state_codec.encode(subject_id, state) if state is not None else None
-            work.records.append(OutRecord(self._topics.state, number, subject_id.encode(), value, []))
+        topics, head = self._topics, self._decision_head
+        work.records += [
+            OutRecord(topics.decisions, number, made.subject_id.encode(), encoding.decision(head, made), _NO_HEADERS)
+            for made in changes.decisions
+        ]
+        work.records += [
+            OutRecord(topics.state, number, subject_id.encode(), value, _NO_HEADERS)
+            for subject_id, value in changes.states.items()
+        ]
         if changes.counts.get("orphans"):
             self._log.warning(
                 "predictions without a subject dropped", partition=number, subjects=changes.counts["orphans"]
@@ -252,22 +287,3 @@ class DecisionProcessor(Generic[E]):
                 decisions=len(late),
                 most_seconds_after_deadline=(max(late) - self._rules.deadline) / 1000,
             )
-
-    def _decision(self, number: int, decided: Decided) -> OutRecord:
-        event = decision.Decision(
-            subject_id=decided.subject_id,
-            revision=decided.revision,
-            action=decided.verdict.action,
-            reasons=list(decided.verdict.reasons),
-            complete=not decided.missing,
-            missing=list(decided.missing),
-            evidence=[decision.Evidence(**evidence._asdict()) for evidence in decided.evidence],
-            opened_at=_time(decided.opened_at),
-            decided_at=_time(decided.decided_at),
-        )
-        value = self._topics.decision_codec.encode(event)
-        return OutRecord(self._topics.decisions, number, decided.subject_id.encode(), value, [])
-
-
-def _time(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

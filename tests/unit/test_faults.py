@@ -169,7 +169,8 @@ def test_a_registry_that_fails_while_the_policy_reads_the_event_is_no_fault_of_t
     def policy(known: Known[RideStarted]) -> Verdict | None:
         return Verdict(str(known.event.pickup_zone)) if known.final else None
 
-    join = Join(Rules(policy, ("duration",), deadline=30_000, remember=60_000, read_event=read_event))
+    rules = Rules(policy, ("duration",), deadline=30_000, remember=60_000, read_event=read_event)
+    join = Join(rules, StateCodec(RIDES.decision_state.event_type, LOCAL, "decision_state"))
     join.event("ride-1", RIDE.encode(ride()), now=0)
     join.commit()
     with pytest.raises(RetriableError, match="the registry does not answer"):

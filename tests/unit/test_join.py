@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from braidstream.avro import LocalSchemas
 from braidstream.deciding.join import Decided, Join, Outcome, PolicyError, Rules, State
-from braidstream.deciding.policy import Evidence, Known, Verdict
+from braidstream.deciding.policy import Evidence, Known, Policy, Verdict
+from braidstream.streaming.changelog import StateCodec
+from rides.pipeline import RIDES
 from schemas.event import Event
 
 DEADLINE = 30_000
 REMEMBER = 3_600_000
 EXPECTED = ("violence", "nsfw")
+STATE = RIDES.decision_state.event_type
+FORMAT = StateCodec(STATE, LocalSchemas(STATE), "decision_state")
 
 
 class Clip(Event):
@@ -32,14 +37,25 @@ def policy(known: Known[Clip]) -> Verdict | None:
     return Verdict("review" if flagged or known.missing else "keep")
 
 
+def join_of(policy: Policy[Clip], expected: tuple[str, ...] = EXPECTED) -> Join[Clip]:
+    return Join(Rules(policy, expected, DEADLINE, REMEMBER, lambda title: Clip(title=title.decode())), FORMAT)
+
+
 class Moderation:
     """A join whose clock is moved by hand, and which commits after every step."""
 
     def __init__(self, expected: tuple[str, ...] = EXPECTED) -> None:
         self.now = 1_000_000
         self.counts: dict[str, int] = {}
-        self.changelog: dict[str, State | None] = {}
-        self.join = Join(Rules(policy, expected, DEADLINE, REMEMBER, lambda title: Clip(title=title.decode())))
+        self.changelog: dict[str, bytes | None] = {}
+        self.join = join_of(policy, expected)
+
+    def restored(self, expected: tuple[str, ...] = EXPECTED) -> Moderation:
+        """Another one that knows what is in the changelog of this one."""
+        other = Moderation(expected)
+        for clip, value in self.changelog.items():
+            other.join.restore(clip, FORMAT.decode(value) if value is not None else None)
+        return other
 
     def upload(self, clip: str, title: str = "kittens") -> list[Decided]:
         self.join.event(clip, title.encode(), self.now)
@@ -263,9 +279,7 @@ def test_a_closed_subject_is_forgotten_after_its_time_and_may_begin_again(modera
 def test_what_is_expected_is_fixed_at_the_opening() -> None:
     before = Moderation(expected=("violence",))
     before.upload("a")
-    after = Moderation(expected=("violence", "nsfw"))
-    for clip, state in before.changelog.items():
-        after.join.restore(clip, state)
+    after = before.restored(expected=("violence", "nsfw"))
     [decided] = after.predict("a", "violence")
     assert decided.missing == ()
     after.upload("b")
@@ -275,8 +289,7 @@ def test_what_is_expected_is_fixed_at_the_opening() -> None:
 def test_what_is_expected_of_a_waiting_prediction_is_fixed_at_the_event() -> None:
     before = Moderation(expected=("violence",))
     before.predict("a", "violence")
-    after = Moderation(expected=("violence", "nsfw"))
-    after.join.restore("a", before.changelog["a"])
+    after = before.restored(expected=("violence", "nsfw"))
     assert after.upload("a") == []
 
 
@@ -288,9 +301,7 @@ def test_every_kind_of_state_is_restored(moderation: Moderation) -> None:
     moderation.predict("forgotten", "nsfw")
     moderation.join.forget("forgotten")
     moderation.commit()
-    restored = Moderation()
-    for clip, state in moderation.changelog.items():
-        restored.join.restore(clip, state)
+    restored = moderation.restored()
     assert (restored.join.open, len(restored.join)) == (1, 3)
     assert restored.join.changes().states == {}
     assert restored.changelog == {}
@@ -338,7 +349,7 @@ def test_a_subject_that_changes_twice_is_written_once(moderation: Moderation) ->
     moderation.join.prediction("a", Evidence("violence", "1", 0.1), moderation.now)
     states = moderation.join.changes().states
     assert states.keys() == {"a"}
-    assert states["a"] == moderation.join.state("a")
+    assert FORMAT.decode(states["a"] or b"") == moderation.join.state("a")
 
 
 def test_a_policy_that_raises_leaves_everything_as_it_was(moderation: Moderation) -> None:
@@ -367,8 +378,7 @@ def test_a_policy_that_raises_at_a_deadline_holds_up_no_other(moderation: Modera
 
 
 def test_a_policy_must_decide_when_there_is_nothing_to_wait_for() -> None:
-    rules: Rules[Clip] = Rules(lambda _: None, EXPECTED, DEADLINE, REMEMBER, lambda title: Clip(title=title.decode()))
-    join = Join(rules)
+    join = join_of(lambda _: None)
     join.event("a", b"kittens", 0)
     with pytest.raises(PolicyError, match="returned None although there is nothing more to wait for"):
         join.advance(DEADLINE, DEADLINE, DEADLINE)
@@ -382,7 +392,7 @@ def test_the_policy_sees_what_is_known() -> None:
         seen.append((known.subject_id, known.event.title, values, known.missing, known.final))
         return Verdict("done") if known.final else None
 
-    join = Join(Rules(watch, EXPECTED, DEADLINE, REMEMBER, lambda title: Clip(title=title.decode())))
+    join = join_of(watch)
     join.event("a", b"kittens", 0)
     join.prediction("a", Evidence("nsfw", "1", 0.5), 1)
     join.advance(DEADLINE, DEADLINE, DEADLINE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -12,14 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from braidstream.deciding.join import Decided, Join, Rules, State
+from braidstream.avro import LocalSchemas
+from braidstream.deciding.join import Decided, Join, Rules
 from braidstream.deciding.policy import Evidence, Known, Policy, Verdict
+from braidstream.streaming.changelog import StateCodec
+from rides.pipeline import RIDES
 from schemas.event import Event
 
 DEADLINE = 10
 REMEMBER = 25
 EXPECTED = ("duration", "tip", "pickup")
 MODELS = (*EXPECTED, "weather")
+STATE = RIDES.decision_state.event_type
+FORMAT = StateCodec(STATE, LocalSchemas(STATE), "decision_state")
 
 
 class Ride(Event):
@@ -43,7 +48,14 @@ def hasty(known: Known[Ride]) -> Verdict | None:
 
 
 def make_join(policy: Policy[Ride] = hasty) -> Join[Ride]:
-    return Join(Rules(policy, EXPECTED, DEADLINE, REMEMBER, lambda name: Ride(name=name.decode())))
+    return Join(Rules(policy, EXPECTED, DEADLINE, REMEMBER, lambda name: Ride(name=name.decode())), FORMAT)
+
+
+def restored(log: Mapping[str, bytes | None]) -> Join[Ride]:
+    join = make_join()
+    for name, value in log.items():
+        join.restore(name, FORMAT.decode(value) if value is not None else None)
+    return join
 
 
 class Arrival(NamedTuple):
@@ -119,7 +131,7 @@ attempts = st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), 
 @given(arrivals(), attempts)
 def test_cuts_rollbacks_and_restarts_publish_the_same(order: list[Arrival], plan: list[tuple[int, bool, bool]]) -> None:
     published: list[Decided] = []
-    log: dict[str, State | None] = {}
+    log: dict[str, bytes | None] = {}
     join = make_join()
     left = order
     for size, is_committed, restarts in [*plan, (len(order), True, True)]:
@@ -134,9 +146,7 @@ def test_cuts_rollbacks_and_restarts_publish_the_same(order: list[Arrival], plan
         else:
             join.rollback()
         if restarts:
-            join = make_join()
-            for subject, state in log.items():
-                join.restore(subject, state)
+            join = restored(log)
     join.advance(DEADLINE, DEADLINE, DEADLINE)
     assert published + list(join.changes().decisions) == run(order)
 
@@ -209,7 +219,7 @@ class JoinMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0
         self.join = make_join()
-        self.log: dict[str, State | None] = {}
+        self.log: dict[str, bytes | None] = {}
         self.committed: list[tuple[str, int, str, tuple[str, ...]]] = []
         self.naive = NaiveJoin()
         self.naive_at_commit = NaiveJoin()
@@ -247,9 +257,7 @@ class JoinMachine(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: not self.join.changes().states)
     def restart(self) -> None:
-        self.join = make_join()
-        for name, state in self.log.items():
-            self.join.restore(name, state)
+        self.join = restored(self.log)
 
     @invariant()
     def same_decisions(self) -> None:
