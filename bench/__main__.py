@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from testcontainers.core.network import Network
 
-from bench import machine, report, scoring
+from bench import decisions, end_to_end, machine, producer, report, scoring
 from bench.measurements import Measurement, Report
 from bench.records import FEATURES, Backlog
 from bench.setting import Part, Setting
@@ -33,10 +33,13 @@ _TRAINED_ON = _DATA / "green_tripdata_2023-01.parquet"
 _PARTS: dict[str, Part] = {
     "ceilings": scoring.ceilings,
     "scoring": scoring.full,
+    "decisions": decisions.full,
+    "producer": producer.full,
+    "end-to-end": end_to_end.full,
 }
 """The parts by name, in the order in which `full` runs them; the ceilings are measured with every part too."""
 
-_QUICK: list[Part] = [scoring.quick]
+_QUICK: list[Part] = [scoring.quick, decisions.quick]
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def retried(call: Callable[[], T], codes: Iterable[int]) -> T:
 class Arena:
     """The pipeline's topics, and one for raw copies, under a prefix of their own.
 
-    The broker stamps what is written with its own time of appending it, except in `ride_started`.
+    The broker stamps what is written with its own time of appending it.
     """
 
     def __init__(self, broker: str, partitions: int) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bench import decisions
 from bench.measurements import Measurement, Spread, by_run, ratios
+from bench.setting import EXACTLY_ONCE
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,24 @@ BARS = (
         "duration by scikit-learn, exactly once",
         at_least=45_000,
     ),
+    *(
+        Bar(
+            f"decisions with {count:,} open / raw pass-through with transactions",
+            "decisions",
+            decisions.subject(EXACTLY_ONCE, count),
+            to="pass-through, exactly once",
+            at_least=0.35,
+        )
+        for count in decisions.OPEN
+    ),
+    Bar(
+        "bytes an open ride",
+        "decisions",
+        decisions.subject(EXACTLY_ONCE, decisions.OPEN[-1]),
+        figure="bytes_per_open",
+        at_most=1024,
+    ),
+    Bar("producer, events/s", "producer", "python -m producer FILE", at_least=150_000),
 )
 
 

@@ -75,15 +75,24 @@ class Child:
         status = Path(f"/proc/{self._process.pid}/status").read_text().split()
         return int(status[status.index(name) + 1]) * 1024 / 1e6
 
-    def wait(self, timeout: float) -> str:
-        """Wait for a process that ends by itself; what it printed. Raises `FatalError` when it failed."""
-        try:
-            code = self._process.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            raise FatalError(f"{self._name} has not ended within {timeout:g} s") from error
-        if code:
-            raise FatalError(f"{self._name} ended with exit code {code}: …{self._log.read_text()[-2000:]}")
-        return self._log.read_text()
+    def wait(self, timeout: float) -> tuple[str, float, float]:
+        """Wait for a process that ends by itself: what it printed, its CPU seconds and its peak of memory in MB.
+
+        Raises `FatalError` when it fails.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() > deadline:
+                raise FatalError(f"{self._name} has not ended within {timeout:g} s")
+            time.sleep(0.02)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        printed = self._log.read_text()
+        if self._process.returncode:
+            raise FatalError(f"{self._name} ended with exit code {self._process.returncode}: …{printed[-2000:]}")
+        return printed, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
 
     def stop(self) -> None:
         """Ask it to end, and wait."""

@@ -22,10 +22,15 @@ class _Column:
 
 _COLUMNS = {
     "records_per_s": _Column("records/s", 0, spread=True),
+    "rides_per_s": _Column("rides/s", 0, spread=True),
+    "printed_per_s": _Column("as printed", 0),
     "cpu": _Column("CPU", 2),
     "cpu_us": _Column("CPU µs/rec.", 1),
     "machine_cpu": _Column("all CPU", 2),
     "peak_mb": _Column("peak MB", 0),
+    "bytes_per_open": _Column("bytes/open ride", 0),
+    "restore_s": _Column("restore s", 1),
+    "wall_s": _Column("process s", 1),
 }
 """How each figure is shown, in the order of the columns; `spread` shows the least and the most of the runs too."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +15,16 @@ from bench.arena import Arena
 from bench.children import Child
 from bench.measurements import Measurement
 from bench.records import Backlog
+from braidstream.errors import FatalError
 from braidstream.models.folder import CARD, read_card
 
 EXACTLY_ONCE = "exactly once"
 AT_LEAST_ONCE = "at least once"
 GUARANTEES = {EXACTLY_ONCE: "exactly_once", AT_LEAST_ONCE: "at_least_once"}
 """The guarantees as the report names them, and as the workers' setting does."""
+
+
+_READY_PATIENCE = 300.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,9 @@ class Setting:
 
     def worker(self, arena: Arena, module: str, guarantee: str, name: str, **environ: str) -> Child:
         """Start `python -m module` as a user would, with the defaults of its settings and these besides."""
+        self._health(name).unlink(missing_ok=True)
         own = {
+            "HEALTH_FILE": str(self._health(name)),
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,
             "TOPIC_PREFIX": arena.prefix,
             "PARTITIONS": str(self.partitions),
@@ -55,6 +64,22 @@ class Setting:
         if module.startswith("consumers."):
             own["MODEL_URI"] = str(self.models / module.removeprefix("consumers."))
         return self.start([sys.executable, "-m", module], {**own, **environ}, name)
+
+    def await_ready(self, worker: Child, name: str) -> None:
+        """Wait until the worker started under this name owns partitions and has restored what it knew."""
+        deadline = time.monotonic() + _READY_PATIENCE
+        while True:
+            with suppress(OSError, ValueError):
+                state = json.loads(self._health(name).read_text())
+                if state["waiting_for"] is None and state["partitions"]:
+                    return
+            worker.require_running()
+            if time.monotonic() > deadline:
+                raise FatalError(f"{name} is not ready after {_READY_PATIENCE:g} s")
+            time.sleep(0.02)
+
+    def _health(self, name: str) -> Path:
+        return self.scratch / f"{name}.health"
 
     def scikit_learn_model(self, name: str) -> Path:
         """A copy of a model that is served by its estimator, as if it could not be exported."""

@@ -54,7 +54,7 @@ def measure(arena: Arena, job: Job, rides: int) -> Figures:
     """Run the job over the backlog once; raises a `BraidstreamError` when it fails, or loses or repeats a ride."""
     with ExitStack() as stack:
         children = [stack.enter_context(job.start(number)) for number in range(job.workers)]
-        samples = watch(arena, job, children)
+        samples = watch(arena, job.group, job.reads, children)
         peak = sum(child.memory_mb(peak=True) for child in children)
         for child in children:
             child.stop()
@@ -72,18 +72,23 @@ def measure(arena: Arena, job: Job, rides: int) -> Figures:
     }
 
 
-def watch(arena: Arena, job: Job, children: Sequence[Child]) -> list[Sample]:
-    """Wait until the group has committed all that there is to read; the CPU time used meanwhile."""
-    ends = {at: end for topic in job.reads for at, end in arena.ends(topic).items() if end}
+def watch(
+    arena: Arena, group: str, reads: Sequence[str], children: Sequence[Child], *, markers: int = 0
+) -> list[Sample]:
+    """Wait until the group has committed all that there is to read; the CPU time used meanwhile.
+
+    `markers` is how many control records each partition may end with: no record is read after them.
+    """
+    ends = {at: end - markers for topic in reads for at, end in arena.ends(topic).items() if end > markers}
     samples = []
     deadline = time.monotonic() + _PATIENCE
     while True:
         samples.append(sample(children))
-        committed = arena.committed(job.group)
+        committed = arena.committed(group)
         if all(committed.get(at, 0) >= end for at, end in ends.items()):
             return samples
         for child in children:
             child.require_running()
         if time.monotonic() > deadline:
-            raise FatalError(f"{job.name}: not done after {_PATIENCE:g} s, at {sum(committed.values()):,} records")
+            raise FatalError(f"{group} is not done after {_PATIENCE:g} s, at {sum(committed.values()):,} records")
         time.sleep(_POLL)
