@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Generic, Self
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from braidstream.avro import Codec, E
+from braidstream.column_writer import Column, ColumnWriter
 from braidstream.errors import FatalError
 from braidstream.pipeline import Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
-from braidstream.streaming.ports import Producer
-from braidstream.streaming.processor import PARTITIONED_BY_KEY
+
+# Reporting every event costs as much as sending it. The client wants a bool here, where all else is text.
+_REPORT_FAILURES_ONLY = {"delivery.report.only.error": True}
 
 
 class EventWriter(Generic[E]):
     """Sends events of one topic, keyed so that Java's clients choose the same partitions (murmur2).
 
-    `acknowledged` counts the events that the broker has confirmed. `timeout` in seconds bounds `flush`.
+    `timeout` in seconds bounds `flush`. A writer is used by one thread.
     """
 
-    def __init__(self, topic: Topic[E], name: str, codec: Codec[E], producer: Producer, timeout: float) -> None:
-        self.acknowledged = 0
+    def __init__(
+        self, topic: Topic[E], name: str, codec: Codec[E], producer: Producer, *, schema_id: int, timeout: float
+    ) -> None:
         self._topic = topic
         self._name = name
         self._codec = codec
+        self._schema_id = schema_id
         self._producer = producer
         self._timeout = timeout
+        self._handed_over = 0
+        self._failed = 0
         self._failure: str | None = None
 
     def __enter__(self) -> Self:
@@ -38,30 +46,34 @@ class EventWriter(Generic[E]):
         if kind is None:
             self.flush()
 
+    @property
+    def acknowledged(self) -> int:
+        """How many events the broker has confirmed: after `flush` exactly, before it at least."""
+        # What the client counts as waiting may include a notice of its own.
+        return max(self._handed_over - len(self._producer) - self._failed, 0)
+
     def send(self, event: E) -> None:
         """Hand over one event; waits while the queue is full. Raises `FatalError` when an earlier one was refused."""
-        key, value = self._topic.key_of(event).encode(), self._codec.encode(event)
-        while True:
-            self._require_no_failure()
-            try:
-                self._producer.produce(
-                    self._name,
-                    value=value,
-                    key=key,
-                    partition=PARTITIONED_BY_KEY,
-                    on_delivery=self._on_delivery,
-                    headers=[],
-                )
-            except BufferError:
-                self._producer.poll(0.1)
-            except KafkaException as error:
-                raise FatalError(f"{self._name}, key {key.decode()}: {error.args[0].str()}") from error
-            else:
-                self._producer.poll(0)
-                return
+        self.send_many([self._topic.key_of(event).encode()], [self._codec.encode(event)])
+
+    def encode(self, columns: Mapping[str, Column], rows: int) -> tuple[list[bytes], list[bytes]]:
+        """The keys and values for `send_many` of events given as columns: see `ColumnWriter.encode`.
+
+        Only types are checked, not what else the pydantic model demands: that is for the caller to see to. Raises
+        `TypeError` when the topic's schema is not flat.
+        """
+        keys = [str(key).encode() for key in columns[self._topic.key]]
+        return keys, self._columns.encode(columns, rows)
+
+    def send_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Hand over records that are encoded already, in their order; else as `send`."""
+        self._require_no_failure()
+        for key, value in zip(keys, values, strict=True):
+            self._produce(key, value)
+        self.poll(0)
 
     def poll(self, timeout: float) -> None:
-        """Hear acknowledgements for up to `timeout` seconds."""
+        """Hear of failures for up to `timeout` seconds; raises `FatalError` when there was one."""
         self._producer.poll(timeout)
         self._require_no_failure()
 
@@ -72,10 +84,27 @@ class EventWriter(Generic[E]):
         if left:
             raise FatalError(f"{left} events were not acknowledged within {self._timeout:g} s (BROKER_TIMEOUT)")
 
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+    @cached_property
+    def _columns(self) -> ColumnWriter:
+        return ColumnWriter(self._topic.event_type.latest, self._schema_id)
+
+    def _produce(self, key: bytes, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(self._name, value=value, key=key, on_delivery=self._on_delivery)
+            except BufferError:
+                self.poll(0.1)
+            except KafkaException as error:
+                raise FatalError(f"{self._name}, key {key.decode()}: {error.args[0].str()}") from error
+            else:
+                self._handed_over += 1
+                return
+
+    def _on_delivery(self, error: KafkaError | None, message: Message[Any, Any]) -> None:
         if error is None:
-            self.acknowledged += 1
-        elif self._failure is None:
+            return
+        self._failed += 1
+        if self._failure is None:
             self._failure = f"{message.topic()} [{message.partition()}], key {message.key()!r}: {error.str()}"
 
     def _require_no_failure(self) -> None:
@@ -89,6 +118,9 @@ def open_writer(topic: Topic[E], settings: Settings) -> EventWriter[E]:
     name = settings.named(topic.name)
     if not topics.is_embedded(topics.await_broker(client, settings)):
         topics.check(client, [topics.TopicSpec(name, settings.partitions, {})], settings)
-    codec: Codec[Any] = Codec(topic.event_type, schemas_for(settings, [topic.event_type]), name)
-    producer = clients.plain_producer(settings, settings.named("writer"))
-    return EventWriter(topic, name, codec, producer, settings.broker_timeout)
+    schemas = schemas_for(settings, [topic.event_type])
+    codec: Codec[Any] = Codec(topic.event_type, schemas, name)
+    quiet = settings.model_copy(update={"kafka": {**settings.kafka, **_REPORT_FAILURES_ONLY}})
+    producer: Any = clients.plain_producer(quiet, settings.named("writer"))
+    schema_id = schemas.id_of(topic.event_type, f"{name}-value")
+    return EventWriter(topic, name, codec, producer, schema_id=schema_id, timeout=settings.broker_timeout)

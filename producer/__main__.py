@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from braidstream.cli.errors import in_sentences
 from braidstream.errors import FatalError, SettingsError
 from braidstream.settings import Settings
 from braidstream.writer import EventWriter, open_writer
-from producer.pace import at_once, at_rate, compressed
+from producer.pace import Seconds, at_once, at_rate, compressed
 from producer.progress import shown_progress
 from producer.replay import replay
 from producer.sample import write_sample
 from producer.stop import stop_on_signals
-from producer.trips import Trips, named_month, read_trips, rides
+from producer.trips import Trips, encoded, named_month, read_trips
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
 
@@ -159,19 +158,19 @@ class _Outcome:
         return f"{self.seconds:,.1f} s, {self.sent / self.seconds if self.seconds else 0:,.0f} rides a second"
 
 
-def _due(chosen: pl.DataFrame, rate: float | None, speedup: float | None) -> Iterator[float]:
+def _due(chosen: pl.DataFrame, rate: float | None, speedup: float | None) -> Seconds:
     if rate is not None:
-        return at_rate(rate)
-    return at_once() if speedup is None else compressed(chosen["pickup_at"], speedup)
+        return at_rate(chosen.height, rate)
+    return at_once(chosen.height) if speedup is None else compressed(chosen["pickup_at"].to_numpy(), speedup)
 
 
-def _send(chosen: pl.DataFrame, due: Iterator[float]) -> _Outcome:
+def _send(chosen: pl.DataFrame, due: Seconds) -> _Outcome:
     # The replay itself waits for what it sent; leaving the writer's own context would wait again after a failure.
     writer = _open_writer()
     with shown_progress(chosen.height) as progress, stop_on_signals() as stop:
         start = time.monotonic()
         try:
-            sent = replay(rides(chosen), writer, due=due, stop=stop, progress=progress)
+            sent = replay(encoded(chosen, writer.encode), writer, due=due, stop=stop, progress=progress)
         except FatalError as error:
             raise FatalError(f"{error} ({writer.acknowledged:,} rides had been acknowledged)") from error
         return _Outcome(sent, writer.acknowledged, time.monotonic() - start, stop.received)

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from itertools import count, repeat
+import numpy as np
+from numpy.typing import NDArray
+
+Seconds = NDArray[np.float64]
 
 MAX_GAP = 10.0
 """The longest wait between two rides, in seconds, however far apart their pickups are."""
 
 
-def at_once() -> Iterator[float]:
-    """Every ride is due at the start."""
-    return repeat(0.0)
+def at_once(count: int) -> Seconds:
+    """Each of so many rides is due at the start."""
+    return np.zeros(count)
 
 
-def at_rate(rate: float) -> Iterator[float]:
+def at_rate(count: int, rate: float) -> Seconds:
     """`rate` rides a second, evenly spaced."""
-    return (number / rate for number in count())
+    return np.arange(count) / rate
 
 
-def compressed(pickups: Iterable[datetime], speedup: float) -> Iterator[float]:
+def compressed(pickups: NDArray[np.datetime64], speedup: float) -> Seconds:
     """The gaps between the pickups, divided by `speedup` and each at most `MAX_GAP`; 60 makes an hour a minute."""
-    due = 0.0
-    previous: datetime | None = None
-    for pickup in pickups:
-        if previous is not None:
-            gap = (pickup - previous).total_seconds() / speedup
-            due += min(max(gap, 0.0), MAX_GAP)
-        previous = pickup
-        yield due
+    gaps = np.diff(pickups) / np.timedelta64(1, "s") / speedup
+    return np.concatenate((np.zeros(min(len(pickups), 1)), np.cumsum(np.clip(gaps, 0.0, MAX_GAP))))

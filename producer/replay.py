@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
-E = TypeVar("E")
-E_contra = TypeVar("E_contra", contravariant=True)
+import numpy as np
 
+from producer.pace import Seconds
+
+_SHORTEST_POLL = 0.001
 _LONGEST_POLL = 0.1
-_PROGRESS_EVERY = 100
 
 
-class EventWriter(Protocol[E_contra]):
+class RecordWriter(Protocol):
     """What a replay needs of a topic's writer."""
 
-    @property
-    def acknowledged(self) -> int:
-        """How many events the broker has acknowledged."""
-        ...
-
-    def send(self, event: E_contra) -> None:
-        """Hand an event over; blocks while the local queue is full, raises `FatalError` when a delivery failed."""
+    def send_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Hand records over; blocks while the local queue is full, raises `FatalError` when a delivery failed."""
         ...
 
     def poll(self, timeout: float) -> None:
@@ -30,12 +27,8 @@ class EventWriter(Protocol[E_contra]):
         ...
 
     def flush(self) -> None:
-        """Wait until every event is acknowledged; raises `FatalError` when one cannot be."""
+        """Wait until every record is acknowledged; raises `FatalError` when one cannot be."""
         ...
-
-
-def _always(_sent: int) -> bool:
-    return True
 
 
 def _never() -> bool:
@@ -47,33 +40,37 @@ def _silent(_sent: int) -> None:
 
 
 def replay(
-    events: Iterable[E],
-    writer: EventWriter[E],
+    batches: Iterable[tuple[Sequence[bytes], Sequence[bytes]]],
+    writer: RecordWriter,
     *,
-    due: Iterable[float],
+    due: Seconds,
     clock: Callable[[], float] = time.monotonic,
-    gate: Callable[[int], bool] = _always,
+    limit: Callable[[], int] = lambda: sys.maxsize,
     stop: Callable[[], bool] = _never,
     progress: Callable[[int], object] = _silent,
 ) -> int:
     """Send each event when it is due, in their order, wait for the acknowledgements, and return how many were sent.
 
-    `due` are seconds after the start by `clock`; an event that is late is sent at once. `gate` is asked with the
-    number sent so far whether the next may go, again and again until it says so: it must not block. `stop` ends the
-    sending early, what was sent is still waited for. `progress` is told the number sent, often.
+    A batch holds the keys and values of some events; what of it is due goes together. `due` are seconds after the
+    start by `clock`, one for each event, not falling; an event that is late is sent at once. No more than `limit` are
+    sent in all: it is asked again and again, and must not block. `stop` ends the sending early, what was sent is still
+    waited for. `progress` is told the number sent, often.
     """
     start = clock()
     sent = 0
-    for event, offset in zip(events, due, strict=False):
-        while not stop() and ((wait := start + offset - clock()) > 0 or not gate(sent)):
-            writer.poll(min(max(wait, 0.001), _LONGEST_POLL))
+    for keys, values in batches:
+        first, end = sent, sent + len(keys)
+        while sent < end and not stop():
+            now = clock() - start
+            ready = min(int(np.searchsorted(due, now, side="right")), end, limit())
+            if ready > sent:
+                writer.send_many(keys[sent - first : ready - first], values[sent - first : ready - first])
+                sent = ready
+            else:
+                writer.poll(min(max(due[sent] - now, _SHORTEST_POLL), _LONGEST_POLL))
             progress(sent)
         if stop():
             break
-        writer.send(event)
-        sent += 1
-        if sent % _PROGRESS_EVERY == 0:
-            progress(sent)
     writer.flush()
     progress(sent)
     return sent

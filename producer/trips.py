@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 from pydantic import TypeAdapter
 
+from braidstream import column_writer
 from braidstream.errors import SettingsError
 from producer.tlc import NUMBER, TIME, Column, read_columns
 from schemas.ride_started import RideStarted
@@ -40,7 +42,10 @@ _LAST_ZONE = 265
 _MAX_INT = 2**31 - 1
 _MAX_MILES = 100
 _COMMON_MONTH = 0.01
+_BATCH = 5_000
 _EVENTS = TypeAdapter(list[RideStarted])
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,17 @@ def read_trips(paths: Sequence[Path], outcomes: bool = False) -> Trips:
 
 def rides(frame: pl.DataFrame) -> Iterator[RideStarted]:
     """The events of `Trips.rides`, or of a part of it, in its order, made a few thousand at a time."""
-    for chunk in frame.select(tuple(RideStarted.model_fields)).iter_slices(5_000):
+    for chunk in frame.select(tuple(RideStarted.model_fields)).iter_slices(_BATCH):
         yield from _EVENTS.validate_python(chunk.to_dicts())
+
+
+def encoded(frame: pl.DataFrame, encode: Callable[[Mapping[str, column_writer.Column], int], T]) -> Iterator[T]:
+    """What `encode` makes of the same events a few thousand at a time, given as columns and their number."""
+    for chunk in frame.select(tuple(RideStarted.model_fields)).iter_slices(_BATCH):
+        columns = {
+            values.name: values.to_list() if values.dtype == pl.String else values.to_numpy() for values in chunk
+        }
+        yield encode(columns, chunk.height)
 
 
 def ride_ids(checksum: str, rows: Iterable[int]) -> list[str]:

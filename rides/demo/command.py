@@ -31,7 +31,7 @@ from decision_service.policy import RideDecisionSettings
 from producer.pace import at_once, at_rate
 from producer.replay import replay
 from producer.sample import write_sample
-from producer.trips import Trips, read_trips, rides
+from producer.trips import Trips, encoded, read_trips
 from rides.demo.show import Show
 from rides.demo.summary import TASKS, Summary, summarize
 from rides.demo.watch import Watch
@@ -256,29 +256,25 @@ def _replay(chosen: Trips, rate: float, run: Run) -> list[float]:
 
     with open_writer(RIDES.subjects, run.settings) as writer:
         replay(
-            rides(chosen.rides),
+            encoded(chosen.rides, writer.encode),
             _Stamped(writer, sent_at),
-            due=at_rate(rate) if rate else at_once(),
-            gate=lambda sent: sent - run.watch.seen.slowest() < WINDOW,
+            due=at_rate(chosen.rides.height, rate) if rate else at_once(chosen.rides.height),
+            limit=lambda: run.watch.seen.slowest() + WINDOW,
             progress=run.look,
         )
     return sent_at
 
 
 class _Stamped:
-    """A writer that notes when each event was sent."""
+    """A writer that notes when each ride was sent."""
 
     def __init__(self, writer: EventWriter[RideStarted], sent_at: list[float]) -> None:
         self._writer = writer
         self._sent_at = sent_at
 
-    @property
-    def acknowledged(self) -> int:
-        return self._writer.acknowledged
-
-    def send(self, event: RideStarted) -> None:
-        self._sent_at.append(time.monotonic())
-        self._writer.send(event)
+    def send_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        self._sent_at += [time.monotonic()] * len(keys)
+        self._writer.send_many(keys, values)
 
     def poll(self, timeout: float) -> None:
         self._writer.poll(timeout)

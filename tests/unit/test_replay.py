@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,16 @@ from producer.pace import at_once, at_rate
 from producer.progress import PlainProgress
 from producer.replay import replay
 from producer.stop import stop_on_signals
+
+NOW = np.zeros(1000)
+"""Every event is due at the start."""
+
+
+def batches(count: int, size: int = 3) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """So many events, of which each is its number: its key in decimal, its value in two bytes."""
+    for first in range(0, count, size):
+        numbers = range(first, min(first + size, count))
+        yield [b"%d" % number for number in numbers], [number.to_bytes(2, "big") for number in numbers]
 
 
 class Recorder:
@@ -35,10 +46,13 @@ class Recorder:
     def clock(self) -> float:
         return self.now
 
-    def send(self, event: int) -> None:
-        if event == self._fails_at:
-            raise FatalError("refused")
-        self.sent.append((self.now - 1000.0, event))
+    def send_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        for key, value in zip(keys, values, strict=True):
+            event = int.from_bytes(value, "big")
+            assert int(key) == event
+            if event == self._fails_at:
+                raise FatalError("refused")
+            self.sent.append((self.now - 1000.0, event))
 
     def poll(self, timeout: float) -> None:
         self.polls.append(timeout)
@@ -51,7 +65,7 @@ class Recorder:
 
 def test_everything_at_once() -> None:
     writer = Recorder()
-    assert replay(range(1000), writer, due=at_once(), clock=writer.clock) == 1000
+    assert replay(batches(1000), writer, due=at_once(1000), clock=writer.clock) == 1000
     assert writer.events == list(range(1000))
     assert writer.acknowledged == 1000
     assert writer.polls == []
@@ -59,14 +73,14 @@ def test_everything_at_once() -> None:
 
 def test_at_a_rate() -> None:
     writer = Recorder()
-    replay(range(5), writer, due=at_rate(2), clock=writer.clock)
+    replay(batches(5), writer, due=at_rate(5, 2), clock=writer.clock)
     assert [at for at, _ in writer.sent] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0], abs=0.002)
 
 
-@given(st.lists(st.floats(0, 30), max_size=20).map(sorted))
-def test_never_early_and_hardly_late(due: list[float]) -> None:
+@given(st.lists(st.floats(0, 30), max_size=20).map(sorted), st.integers(1, 20))
+def test_never_early_and_hardly_late(due: list[float], size: int) -> None:
     writer = Recorder()
-    assert replay(range(len(due)), writer, due=due, clock=writer.clock) == len(due)
+    assert replay(batches(len(due), size), writer, due=np.array(due), clock=writer.clock) == len(due)
     assert writer.events == list(range(len(due)))
     for (at, _), offset in zip(writer.sent, due, strict=True):
         assert offset <= at + 1e-9
@@ -75,7 +89,7 @@ def test_never_early_and_hardly_late(due: list[float]) -> None:
 
 def test_long_waits_serve_acknowledgements_often() -> None:
     writer = Recorder()
-    replay(range(2), writer, due=[0.0, 10.0], clock=writer.clock)
+    replay(batches(2), writer, due=np.array([0.0, 10.0]), clock=writer.clock)
     assert len(writer.polls) >= 100
     assert max(writer.polls) <= 0.1
 
@@ -83,44 +97,50 @@ def test_long_waits_serve_acknowledgements_often() -> None:
 def test_what_is_late_is_sent_at_once() -> None:
     writer = Recorder()
 
-    def events() -> Iterator[int]:
-        for event in range(4):
-            writer.now += 3.0 if event == 1 else 0.0
-            yield event
+    def slowly() -> Iterator[tuple[list[bytes], list[bytes]]]:
+        for batch, delay in zip(batches(4, size=1), [0.0, 3.0, 0.0, 0.0], strict=True):
+            writer.now += delay
+            yield batch
 
-    replay(events(), writer, due=[0.0, 1.0, 2.0, 4.0], clock=writer.clock)
+    replay(slowly(), writer, due=np.array([0.0, 1.0, 2.0, 4.0]), clock=writer.clock)
     assert [at for at, _ in writer.sent] == pytest.approx([0.0, 3.0, 3.0, 4.0], abs=0.002)
 
 
-def test_gate_holds_the_next_event_until_it_opens() -> None:
+def test_only_what_is_due_goes_together() -> None:
     writer = Recorder()
-    asked: list[int] = []
+    replay(batches(6, size=6), writer, due=np.array([0.0, 0.0, 0.0, 1.0, 1.0, 2.0]), clock=writer.clock)
+    assert [at for at, _ in writer.sent] == pytest.approx([0.0, 0.0, 0.0, 1.0, 1.0, 2.0], abs=0.002)
 
-    def within_two_of_the_consumer(sent: int) -> bool:
-        asked.append(sent)
-        return sent - len(writer.polls) < 2
 
-    assert replay(range(5), writer, due=at_once(), clock=writer.clock, gate=within_two_of_the_consumer) == 5
+def test_limit_holds_the_next_event_until_it_rises() -> None:
+    writer = Recorder()
+    sent: list[int] = []
+
+    def two_before_the_consumer() -> int:
+        sent.append(len(writer.sent))
+        return 2 + len(writer.polls)
+
+    assert replay(batches(5), writer, due=NOW, clock=writer.clock, limit=two_before_the_consumer) == 5
     assert len(writer.polls) == 3
-    assert asked == [0, 1, 2, 2, 3, 3, 4, 4]
+    assert sent == [0, 2, 2, 3, 3, 4, 4]
 
 
 def test_stop_ends_the_sending_and_waits_for_what_was_sent() -> None:
     writer = Recorder()
-    assert replay(range(9), writer, due=at_once(), clock=writer.clock, stop=lambda: len(writer.sent) == 4) == 4
+    assert replay(batches(9, size=2), writer, due=NOW, clock=writer.clock, stop=lambda: len(writer.sent) == 4) == 4
     assert writer.events == [0, 1, 2, 3]
     assert writer.acknowledged == 4
 
 
-@pytest.mark.parametrize("held", ["by its due time", "by the gate"])
+@pytest.mark.parametrize("held", ["by its due time", "by the limit"])
 def test_stop_ends_a_wait(held: str) -> None:
     writer = Recorder()
     sent = replay(
-        range(9),
+        batches(2),
         writer,
-        due=[0.0, 3600.0] if held == "by its due time" else at_once(),
+        due=np.array([0.0, 3600.0]) if held == "by its due time" else NOW,
         clock=writer.clock,
-        gate=lambda sent: held == "by its due time" or sent == 0,
+        limit=lambda: 9 if held == "by its due time" else 1,
         stop=lambda: len(writer.polls) == 3,
     )
     assert sent == 1
@@ -130,18 +150,19 @@ def test_stop_ends_a_wait(held: str) -> None:
 def test_a_refused_event_ends_the_replay() -> None:
     writer = Recorder(fails_at=3)
     with pytest.raises(FatalError, match="refused"):
-        replay(range(9), writer, due=at_once(), clock=writer.clock)
+        replay(batches(9), writer, due=NOW, clock=writer.clock)
     assert writer.events == [0, 1, 2]
 
 
 def test_progress_is_told_while_sending_while_waiting_and_at_the_end() -> None:
     writer = Recorder()
     told: list[int] = []
-    replay(range(450), writer, due=at_once(), clock=writer.clock, progress=told.append)
-    assert told == [100, 200, 300, 400, 450]
+    replay(batches(450, size=200), writer, due=NOW, clock=writer.clock, progress=told.append)
+    assert told == [200, 400, 450, 450]
     told.clear()
-    replay(range(2), writer, due=[0.0, 0.35], clock=writer.clock, progress=told.append)
-    assert set(told[:-1]) == {1}
+    replay(batches(2), writer, due=np.array([0.0, 0.35]), clock=writer.clock, progress=told.append)
+    assert set(told[:-2]) == {1}
+    assert told[-2:] == [2, 2]
     assert len(told) >= 4
 
 

@@ -16,8 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from braidstream import avro
+from braidstream.avro import Codec, LocalSchemas
+from braidstream.column_writer import ColumnWriter
 from braidstream.errors import SettingsError
-from producer.trips import Trips, named_month, read_trips, ride_ids, rides
+from producer.trips import Trips, encoded, named_month, read_trips, ride_ids, rides
+from rides.pipeline import RIDES
 from tests.real_trips import real_month
 
 PICKUP = datetime(2023, 2, 3, 8, 15, 30)  # noqa: DTZ001 - the city's local time
@@ -415,6 +419,43 @@ def test_events_of_more_than_one_chunk_keep_their_order(tmp_path: Path) -> None:
     changes = [{"trip_distance": 1 + number / 1000} for number in range(12_000)]
     trips = read_trips([parquet(tmp_path, *changes)])
     assert [ride.trip_distance for ride in rides(trips.rides)] == [change["trip_distance"] for change in changes]
+
+
+def sent(trips: Trips) -> list[bytes]:
+    schema = RIDES.subjects.event_type.latest
+    batches = encoded(trips.rides, ColumnWriter(schema, schema.local_id).encode)
+    return [value for batch in batches for value in batch]
+
+
+@pytest.mark.parametrize("month", ["2023-01", "2023-02"])
+def test_what_is_sent_of_a_real_month_is_what_pydantic_and_fastavro_make_of_it(month: str) -> None:
+    trips = read_trips([real_month(month)])
+    schema = RIDES.subjects.event_type.latest
+    assert sent(trips) == [avro.write(schema.local_id, schema, ride.model_dump()) for ride in rides(trips.rides)]
+
+
+NUMBERS = st.none() | st.floats(width=32) | st.integers(-5, 270) | st.integers(-(2**40), 2**40)
+TIMES = st.none() | st.datetimes() | st.datetimes(datetime(2023, 2, 1), datetime(2023, 3, 1))  # noqa: DTZ001
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "lpep_pickup_datetime": TIMES,
+        "PULocationID": NUMBERS,
+        "DOLocationID": NUMBERS,
+        "passenger_count": NUMBERS,
+        "trip_distance": NUMBERS,
+    },
+)
+
+
+@given(changes=st.lists(CHANGES, min_size=1, max_size=20), name=st.sampled_from(["green_2023-02.parquet", "t.parquet"]))
+def test_what_is_sent_of_any_file_reads_as_its_rides(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[dict[str, Any]], name: str
+) -> None:
+    trips = read_trips([write(tmp_path_factory.getbasetemp(), frame(*changes), name)])
+    event_type = RIDES.subjects.event_type
+    codec = Codec(event_type, LocalSchemas(event_type), "ride_started")
+    assert [codec.decode(value) for value in sent(trips)] == list(rides(trips.rides))
 
 
 def test_no_file() -> None:
