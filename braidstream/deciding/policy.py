@@ -19,8 +19,7 @@ class Evidence(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Known(Generic[E]):
+class Known(NamedTuple, Generic[E]):
     """What is known of a subject when the policy is asked.
 
     `missing` are the expected models without a prediction. `final` is False while more may be waited for: then the

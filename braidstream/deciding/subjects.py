@@ -30,6 +30,8 @@ class State(NamedTuple):
     @property
     def missing(self) -> tuple[str, ...]:
         """The expected models that have not answered."""
+        if not self.evidence:
+            return self.expected
         answered = [evidence.model for evidence in self.evidence]
         return tuple([model for model in self.expected if model not in answered])
 
@@ -83,7 +85,8 @@ class Subjects:
     def restore(self, subject_id: str, state: State | None) -> None:
         """Take what the changelog says: not staged."""
         self._hold(subject_id, self._held.get(subject_id), state)
-        self._compact(subject_id, self._record(subject_id))
+        if subject_id in self._forget_at:
+            self._compact(subject_id, self._record(subject_id))
 
     def expires(self, subject_id: str, at: int, queue: Expiries) -> bool:
         """Whether an entry of `waits`, `deadlines` or `memories` is (still) true."""
@@ -106,7 +109,8 @@ class Subjects:
     def commit(self) -> None:
         """What was staged is in the log now."""
         for subject_id, record in self.records().items():
-            self._compact(subject_id, record)
+            if subject_id in self._forget_at:
+                self._compact(subject_id, record)
         self._before.clear()
         self._records = None
 
@@ -125,10 +129,11 @@ class Subjects:
         return self._format.encode(subject_id, held) if isinstance(held, State) else held
 
     def _compact(self, subject_id: str, record: bytes | None) -> None:
-        if record is not None and subject_id in self._forget_at:
-            # Taken out first, so that all keys are one string: a dict keeps the first that it was given.
-            del self._held[subject_id]
-            self._held[subject_id] = record
+        """Hold a closed subject as its record."""
+        assert record is not None
+        # Taken out first, so that all keys are one string: a dict keeps the first that it was given.
+        del self._held[subject_id]
+        self._held[subject_id] = record
 
     def _hold(self, subject_id: str, old: State | bytes | None, state: State | None) -> None:
         before, after = self._queue(old), self._queue(state)

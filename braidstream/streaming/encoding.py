@@ -123,8 +123,11 @@ def _source(model: str, version: str) -> bytes:
 def _evidence(evidence: tuple[Evidence, ...]) -> bytes:
     if not evidence:
         return _END
-    parts = [_source(model, version) + _double(value) for model, version, value in evidence]
-    return _long(len(parts)) + b"".join(parts) + _END
+    parts = [_long(len(evidence))]
+    for model, version, value in evidence:
+        parts += _source(model, version), _double(value)
+    parts.append(_END)
+    return b"".join(parts)
 
 
 @lru_cache(_KEPT)

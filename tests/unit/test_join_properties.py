@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def patient(known: Known[Ride]) -> Verdict | None:
 def hasty(known: Known[Ride]) -> Verdict | None:
     """The same, but a high tip is enough at once."""
     tip = known.predictions.get("tip")
-    return patient(replace(known, final=known.final or (tip is not None and tip.value > 8)))
+    return patient(known._replace(final=known.final or (tip is not None and tip.value > 8)))
 
 
 def make_join(policy: Policy[Ride] = hasty) -> Join[Ride]:
