@@ -68,8 +68,18 @@ class EventWriter(Generic[E]):
     def send_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Hand over records that are encoded already, in their order; else as `send`."""
         self._require_no_failure()
+        produce, on_delivery = self._producer.produce, self._on_delivery
         for key, value in zip(keys, values, strict=True):
-            self._produce(key, value)
+            while True:
+                try:
+                    produce(self._name, value=value, key=key, on_delivery=on_delivery)
+                except BufferError:
+                    self.poll(0.1)
+                except KafkaException as error:
+                    raise FatalError(f"{self._name}, key {key.decode()}: {error.args[0].str()}") from error
+                else:
+                    self._handed_over += 1
+                    break
         self.poll(0)
 
     def poll(self, timeout: float) -> None:
@@ -87,18 +97,6 @@ class EventWriter(Generic[E]):
     @cached_property
     def _columns(self) -> ColumnWriter:
         return ColumnWriter(self._topic.event_type.latest, self._schema_id)
-
-    def _produce(self, key: bytes, value: bytes) -> None:
-        while True:
-            try:
-                self._producer.produce(self._name, value=value, key=key, on_delivery=self._on_delivery)
-            except BufferError:
-                self.poll(0.1)
-            except KafkaException as error:
-                raise FatalError(f"{self._name}, key {key.decode()}: {error.args[0].str()}") from error
-            else:
-                self._handed_over += 1
-                return
 
     def _on_delivery(self, error: KafkaError | None, message: Message[Any, Any]) -> None:
         if error is None:
