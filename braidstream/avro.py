@@ -24,6 +24,7 @@ E = TypeVar("E", bound=BaseModel)
 
 _HEADER = struct.Struct(">BI")
 _LOCAL_IDS = 1 << 30
+_ONE_BYTE = [bytes((value,)) for value in range(0x80)]
 
 
 def _without_docs(schema: Any) -> Any:
@@ -143,6 +144,24 @@ def write(schema_id: int, schema: AvroSchema, datum: Mapping[str, Any]) -> bytes
     return buffer.getvalue()
 
 
+def long_bytes(value: int) -> bytes:
+    """An Avro `int` or `long`: zig-zag, then seven bits a byte, the lowest first."""
+    rest = (value << 1) ^ (value >> 63)
+    if rest < 0x80:
+        return _ONE_BYTE[rest]
+    content = bytearray()
+    while rest > 0x7F:
+        content.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    content.append(rest)
+    return bytes(content)
+
+
+def string_bytes(content: bytes) -> bytes:
+    """An Avro `string` or `bytes`."""
+    return long_bytes(len(content)) + content
+
+
 class Codec(Generic[E]):
     """Reads and writes the events of one topic; every known version is read as the latest."""
 
@@ -151,6 +170,8 @@ class Codec(Generic[E]):
         self._schemas = schemas
         self._id = schemas.id_of(event_type, f"{topic}-value")
         self._writers: dict[int, AvroSchema] = {self._id: event_type.latest}
+        self.header = _HEADER.pack(0, self._id)
+        """What every value begins with that is written here."""
 
     def encode(self, event: E) -> bytes:
         """The record's value."""

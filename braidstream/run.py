@@ -29,11 +29,12 @@ from braidstream.streaming.dead_letters import DeadLetterLimit
 from braidstream.streaming.decisions import DecisionProcessor, DecisionTopics
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.inbox import Inbox
+from braidstream.streaming.intake import Intake
 from braidstream.streaming.outage import Outage
 from braidstream.streaming.ports import LogEnds
-from braidstream.streaming.processor import DeadLetters, Handler, HandlerProcessor, Intake, Processor
+from braidstream.streaming.processor import DeadLetters, HandlerProcessor, Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
-from braidstream.streaming.scoring import predictions_of
+from braidstream.streaming.scoring import Predict, PredictionWriter, predictions_of
 from braidstream.streaming.worker import Worker
 
 S = TypeVar("S", bound=WorkerSettings)
@@ -61,9 +62,9 @@ def run_scorer(pipeline: Pipeline[E], model: str, features: FeatureSet[E], train
         scorer = Scorer(served, features)
         structlog.get_logger().info("model loaded", model=served.name, version=served.version)
         schemas = _prepare(pipeline, settings)
-        handler = predictions_of(pipeline, scorer, served.name, served.version, now_ms)
         group = settings.named(model)
-        return make_worker(settings, group, scoring_processor(pipeline, settings, schemas, group, handler))
+        processor = scoring_processor(pipeline, settings, schemas, group, scorer, (model, served.version), clock=now_ms)
+        return make_worker(settings, group, processor)
 
     _main(ScoringSettings, start)
 
@@ -92,14 +93,21 @@ def run_decisions(
 
 
 def scoring_processor(
-    pipeline: Pipeline[E], settings: WorkerSettings, schemas: SchemaSource, group: str, handler: Handler[E]
+    pipeline: Pipeline[E],
+    settings: WorkerSettings,
+    schemas: SchemaSource,
+    group: str,
+    predict: Predict[E],
+    model: tuple[str, str],
+    *,
+    clock: Callable[[], int],
 ) -> HandlerProcessor[E]:
-    """The work of a model's worker."""
-    name = settings.named(pipeline.predictions.name)
+    """The work of the worker of a model, given by its name and version."""
+    predictions = settings.named(pipeline.predictions.name)
+    codec = Codec(pipeline.predictions.event_type, schemas, predictions)
     return HandlerProcessor(
         Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name)),
-        handler,
-        {pipeline.predictions.name: (name, Codec(pipeline.predictions.event_type, schemas, name))},
+        predictions_of(predict, predictions, PredictionWriter(codec.header, *model), clock),
         _dead_letters(pipeline, settings, group),
     )
 

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from braidstream.columns import Array, Columns
 from braidstream.models.features import FeatureSet, Matrix
 from schemas.ride_started import RideStarted
 
 MAX_MILES = 100.0
 """A distance above this is a mistake of the meter."""
 
-_Column: TypeAlias = Sequence[int] | NDArray[np.float64]
+_HOUR = 3_600_000_000
+"""In microseconds."""
 
 
-def _trip_distance(rides: Sequence[RideStarted]) -> _Column:
-    miles = np.array([ride.trip_distance for ride in rides], np.float64)  # None becomes NaN
-    miles[(miles <= 0) | (miles > MAX_MILES)] = np.nan
-    return miles
+def _trip_distance(rides: Columns) -> Array:
+    miles = rides["trip_distance"]
+    return np.where((miles > 0) & (miles <= MAX_MILES), miles, np.nan)
 
 
-def _passenger_count(rides: Sequence[RideStarted]) -> _Column:
-    passengers = np.array([ride.passenger_count for ride in rides], np.float64)
-    passengers[passengers == 0] = np.nan
-    return passengers
+def _passenger_count(rides: Columns) -> Array:
+    passengers = rides["passenger_count"]
+    return np.where(passengers == 0, np.nan, passengers)
 
 
-# A pass of plain Python for each column is as fast as this gets.
-_COLUMNS: Mapping[str, Callable[[Sequence[RideStarted]], _Column]] = MappingProxyType(
+def _hours(rides: Columns) -> Array:
+    """Hours since Thursday, 1970-01-01, 0:00, of the city's time."""
+    return np.asarray(rides["pickup_at"].astype(np.int64) // _HOUR)
+
+
+_COLUMNS: Mapping[str, Callable[[Columns], Array]] = MappingProxyType(
     {
-        "pickup_zone": lambda rides: [ride.pickup_zone for ride in rides],
-        "dropoff_zone": lambda rides: [ride.dropoff_zone for ride in rides],
-        "same_zone": lambda rides: [ride.pickup_zone == ride.dropoff_zone for ride in rides],
+        "pickup_zone": lambda rides: rides["pickup_zone"],
+        "dropoff_zone": lambda rides: rides["dropoff_zone"],
+        "same_zone": lambda rides: np.equal(rides["pickup_zone"], rides["dropoff_zone"]),
         "trip_distance": _trip_distance,
-        "pickup_hour": lambda rides: [ride.pickup_at.hour for ride in rides],
-        "pickup_weekday": lambda rides: [ride.pickup_at.weekday() for ride in rides],
+        "pickup_hour": lambda rides: _hours(rides) % 24,
+        "pickup_weekday": lambda rides: (_hours(rides) // 24 + 3) % 7,
         "passenger_count": _passenger_count,
     }
 )
@@ -53,8 +55,8 @@ def ride_features(*names: str) -> FeatureSet[RideStarted]:
     """
     columns = [_COLUMNS[name] for name in names]
 
-    def build(rides: Sequence[RideStarted]) -> Matrix:
-        matrix = np.empty((len(rides), len(names)), np.float32)
+    def build(rides: Columns) -> Matrix:
+        matrix = np.empty((rides.rows, len(names)), np.float32)
         for index, column in enumerate(columns):
             matrix[:, index] = column(rides)
         return matrix

@@ -78,11 +78,11 @@ class RideTask:
         if known.is_empty():
             raise SettingsError(f"none of {trips.rides.height} rides is one of {self.rides}: nothing to measure on")
         scorer = Scorer(load(uri, train_with=f"python -m consumers.{self.name}.train --trips FILE"), self.features)
-        predicted = [value for part in known.iter_slices(_CHUNK) for value in scorer(list(rides(part)))]
-        return training.errors(np.array(predicted), known["outcome"].to_numpy())
+        predicted = np.concatenate([scorer(list(rides(part))) for part in known.iter_slices(_CHUNK)])
+        return training.errors(predicted, known["outcome"].to_numpy())
 
     def _matrix(self, frame: pl.DataFrame) -> Matrix:
-        return np.concatenate([self.features.build(list(rides(part))) for part in frame.iter_slices(_CHUNK)])
+        return np.concatenate([self.features.matrix(list(rides(part))) for part in frame.iter_slices(_CHUNK)])
 
 
 def earliest_share(frame: pl.DataFrame, share: float) -> pl.DataFrame:

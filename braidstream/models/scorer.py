@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Generic
 
 import numpy as np
+from numpy.typing import NDArray
 
+from braidstream.avro import E
 from braidstream.errors import SettingsError
-from braidstream.models.features import E, FeatureSet
+from braidstream.models.features import FeatureSet
 from braidstream.models.loading import Model
 
 
@@ -24,14 +26,13 @@ class Scorer(Generic[E]):
         self.model = model
         self._features = features
 
-    def __call__(self, events: Sequence[E]) -> list[float]:
-        """One value an event, in order; raises `ValueError` naming the first row whose value is NaN or infinite."""
-        if not events:
-            return []
-        values = self.model.predict(self._features.build(events))
+    def __call__(self, events: Sequence[E]) -> NDArray[np.float64]:
+        """One value an event, in order, in shape (n,); raises `ValueError` naming the first that is not finite."""
+        if not len(events):
+            return np.empty(0)
+        values = self.model.predict(self._features.matrix(events))
         finite = np.isfinite(values)
         if not finite.all():
             row = int(np.argmin(finite))
             raise ValueError(f"row {row}: model {self.model.name} {self.model.version} predicts {values[row]}")
-        result: list[float] = values.tolist()
-        return result
+        return values

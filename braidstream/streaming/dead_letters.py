@@ -42,8 +42,10 @@ def dead_letter(topic: str, record: Message, error: Exception, group: str) -> Ou
 def raw_headers(record: Message) -> Headers:
     """The record's headers as pairs; none when one's name is not UTF-8, which the client cannot read."""
     try:
-        headers = record.headers() or []
+        headers = record.headers()
     except (SystemError, UnicodeDecodeError):
+        return []
+    if not headers:
         return []
     pairs: Sequence[tuple[str, object]] = list(headers.items()) if isinstance(headers, dict) else headers
     return [(name, value if isinstance(value, bytes | None) else _text(value)) for name, value in pairs]

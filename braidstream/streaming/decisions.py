@@ -14,12 +14,13 @@ from confluent_kafka import Message
 from braidstream.avro import Codec, E
 from braidstream.deciding.join import Decided, Join, PolicyError, Rules, State
 from braidstream.deciding.policy import Evidence
-from braidstream.errors import PoisonRecord, RetriableError
+from braidstream.errors import RetriableError
 from braidstream.streaming import encoding
 from braidstream.streaming.changelog import Restore, StateCodec
 from braidstream.streaming.fence import Fence
+from braidstream.streaming.intake import Intake
 from braidstream.streaming.ports import Headers, Partition
-from braidstream.streaming.processor import DeadLetters, Intake, Work
+from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work
 from braidstream.streaming.publisher import OutRecord
 from schemas import decision
 from schemas.prediction import Prediction
@@ -116,29 +117,32 @@ class DecisionProcessor(Generic[E]):
         expiries = [at for join in self._joins.values() if (at := join.next_expiry()) is not None]
         return max(0.0, (min(expiries) - self._clock()) / 1000) if expiries else float("inf")
 
-    def process(self, records: Sequence[Message], positions: Callable[[], Mapping[Partition, int]]) -> Work:
-        """Join the records, let deadlines fire, and collect what changed."""
+    def prepare(self, records: Sequence[Message]) -> Rest:
+        """Decode the records; what is left is to join them, let deadlines fire, and collect what changed."""
         arrivals = self._read(records)
-        if self._restore.partitions:
-            for number in self._restore.step():
-                self._log.info("open decisions", partition=number, open=self._joins[number].open)
-        now = self._clock()
-        work = Work(partitions={Partition(*partition) for partition in arrivals.partitions})
-        work.counts["in"] = len(records)
-        errors = self._join(arrivals, now)
-        self._dead_letters.add(work, records, errors)
-        self._expire(work, positions, now)
-        for number in self._ready():
-            self._collect(work, number)
-        work.counts["out"] = work.counts["decisions"]
-        return work
+
+        def rest(positions: Positions) -> Work:
+            if self._restore.partitions:
+                for number in self._restore.step():
+                    self._log.info("open decisions", partition=number, open=self._joins[number].open)
+            now = self._clock()
+            work = Work(partitions={Partition(*partition) for partition in arrivals.partitions})
+            work.counts["in"] = len(records)
+            self._dead_letters.add(work, records, self._join(arrivals, now))
+            self._expire(work, positions, now)
+            for number in self._ready():
+                self._collect(work, number)
+            work.counts["out"] = work.counts["decisions"]
+            self._full = self._which_is_full()
+            return work
+
+        return rest
 
     def commit(self) -> None:
         """The changes are in the log."""
         for join in self._joins.values():
             join.commit()
         self._dead_letters.commit()
-        self._full = self._which_is_full()
 
     def rollback(self) -> None:
         """Be as before the last `process`; what is read again has yet to be proven read."""
@@ -146,6 +150,7 @@ class DecisionProcessor(Generic[E]):
             join.rollback()
         self._dead_letters.rollback()
         self._fence.forget(self._owned)
+        self._full = self._which_is_full()
 
     def waiting_for(self) -> str | None:
         """A member without partitions is ready."""
@@ -184,24 +189,33 @@ class DecisionProcessor(Generic[E]):
 
     def _read(self, records: Sequence[Message]) -> Arrivals:
         """Decode a batch; this needs no state."""
-        arrivals = Arrivals([], [], {}, set())
-        subjects, predictions, errors, partitions = arrivals
-        for index, record in enumerate(records):
-            number = int(record.partition() or 0)
-            partitions.add((str(record.topic()), number))
-            try:
-                if record.topic() == self._topics.subjects.name:
-                    self._topics.subjects.read(record)
-                    subjects.append((index, number, (record.key() or b"").decode(), record.value() or b""))
-                else:
-                    prediction = self._topics.predictions.read(record)
-                    evidence = Evidence(
-                        sys.intern(prediction.model), sys.intern(prediction.model_version), prediction.value
-                    )
-                    predictions.append((index, number, prediction.subject_id, evidence))
-            except PoisonRecord as error:
-                errors[index] = error
-        return arrivals
+        partitions = {(record.topic(), record.partition()) for record in records}
+        places: dict[str, list[int]] = {topic: [] for topic in self.topics}
+        for place, record in enumerate(records):
+            places[str(record.topic())].append(place)
+        of_subjects, of_predictions = (places[topic] for topic in self.topics)
+        subjects = self._topics.subjects.read_all([records[place] for place in of_subjects])
+        predictions = self._topics.predictions.read_all([records[place] for place in of_predictions])
+        columns = predictions.events.columns
+        models, versions = (map(sys.intern, columns[name]) for name in ("model", "model_version"))
+        evidence = map(Evidence, models, versions, columns["value"].tolist())
+        return Arrivals(
+            [
+                (place, records[place].partition() or 0, subject_id, records[place].value() or b"")
+                for place, subject_id in zip(
+                    (of_subjects[i] for i in subjects.indexes), subjects.events.keys, strict=True
+                )
+            ],
+            [
+                (place, records[place].partition() or 0, subject_id, one)
+                for place, subject_id, one in zip(
+                    (of_predictions[i] for i in predictions.indexes), predictions.events.keys, evidence, strict=True
+                )
+            ],
+            {of_subjects[i]: error for i, error in subjects.errors.items()}
+            | {of_predictions[i]: error for i, error in predictions.errors.items()},
+            {(str(topic), number or 0) for topic, number in partitions},
+        )
 
     def _join(self, arrivals: Arrivals, now: int) -> dict[int, Exception]:
         """Give each arrival to its join; the errors of those that cannot be, and of those that could not be read."""
@@ -222,7 +236,7 @@ class DecisionProcessor(Generic[E]):
                 errors[index] = error
         return errors
 
-    def _expire(self, work: Work, positions: Callable[[], Mapping[Partition, int]], now: int) -> None:
+    def _expire(self, work: Work, positions: Positions, now: int) -> None:
         due = {number for number in self._ready() if self._joins[number].due(now)}
         if due:
             self._fence.ask([Partition(topic, number) for number in due for topic in self.topics], now)

@@ -41,6 +41,11 @@ def _of(tp: TopicPartition) -> Partition:
     return Partition(tp.topic, tp.partition)
 
 
+def _last_offsets(records: Iterable[Message]) -> dict[tuple[Any, Any], Any]:
+    """By topic and partition; a plain tuple for each record, since making them is most of the work."""
+    return {(record.topic(), record.partition()): record.offset() for record in records}
+
+
 class Inbox:
     """Takes batches of records, of the partitions that this member owns and that are not paused.
 
@@ -69,6 +74,7 @@ class Inbox:
         self._next: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._changes = _Changes()
+        self._before_revoke: Callable[[], None] = lambda: None
         self._failure: Exception | None = None
         self._log = structlog.get_logger()
 
@@ -77,8 +83,9 @@ class Inbox:
         """The partitions that this member owns now."""
         return self._next.keys()
 
-    def subscribe(self) -> None:
-        """Join the group."""
+    def subscribe(self, before_revoke: Callable[[], None]) -> None:
+        """Join the group. `before_revoke` is called while partitions that are to go are still owned."""
+        self._before_revoke = before_revoke
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -148,13 +155,10 @@ class Inbox:
         messages = self._consumer.consume(limit, timeout)
         if self._failure is not None:
             raise self._failure
-        records = []
         for message in messages:
-            if (error := message.error()) is None:
-                records.append(message)
-            else:
+            if (error := message.error()) is not None:
                 self._heed(message, error)
-        return records
+        return [message for message in messages if message.error() is None]
 
     def _heed(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -172,6 +176,10 @@ class Inbox:
 
     def _readable(self, records: list[Message]) -> list[Message]:
         """The records of partitions that are owned and not paused; paused ones are put back."""
+        ends = {Partition._make(at): end + 1 for at, end in _last_offsets(records).items()}
+        if self._paused.isdisjoint(ends) and ends.keys() <= self._next.keys():
+            self._next |= ends
+            return records
         readable = []
         back: dict[Partition, int] = {}
         for record in records:
@@ -226,6 +234,7 @@ class Inbox:
             self._paused |= set(new)
 
     def _on_revoke(self, _: Any, partitions: list[TopicPartition]) -> None:
+        self._before_revoke()
         self._forget(partitions)
         if self._eager:
             self._consumer.unassign()

@@ -87,11 +87,11 @@ class Producer(Protocol):
     def produce(
         self,
         topic: str,
-        *,
         value: bytes | None,
         key: bytes | None,
         partition: int,
         on_delivery: Callable[[Any, Message], None] | None,
+        *,
         headers: Headers,
     ) -> None: ...
     def poll(self, timeout: float) -> int: ...

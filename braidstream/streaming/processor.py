@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol
+from typing import Generic, Protocol, TypeAlias
 
 import structlog
 from confluent_kafka import Message
-from pydantic import BaseModel
 
-from braidstream.avro import Codec, E, SchemaSource
-from braidstream.errors import FatalError, PoisonRecord, RetriableError
-from braidstream.pipeline import Topic
+from braidstream.avro import E
+from braidstream.errors import FatalError, RetriableError
+from braidstream.events import Events
 from braidstream.streaming.dead_letters import DeadLetterLimit, dead_letter, raw_headers
-from braidstream.streaming.ports import Headers, Partition, partition_of
+from braidstream.streaming.intake import Intake
+from braidstream.streaming.ports import Headers, Partition
 from braidstream.streaming.publisher import OutRecord
 
 PARTITIONED_BY_KEY = -1
@@ -31,11 +31,18 @@ class Work:
     counts: Counter[str] = field(default_factory=Counter)
 
 
+Positions = Callable[[], Mapping[Partition, int]]
+"""Tells how far each owned partition was read."""
+
+Rest = Callable[[Positions], Work]
+"""The rest of a batch's work, for which what came before the batch has to be in the log."""
+
+
 class Processor(Protocol):
     """What the worker loop asks of a consumer's work.
 
-    `topics` are read; `joins` says that a partition number is to be owned in all of them or in none. State that
-    `process` changes is final at `commit` and undone at `rollback`.
+    `topics` are read; `joins` says that a partition number is to be owned in all of them or in none. State that the
+    rest of the work changes is final at `commit` and undone at `rollback`.
     """
 
     topics: tuple[str, ...]
@@ -53,16 +60,19 @@ class Processor(Protocol):
         """Seconds for which nothing has to be done when no record comes."""
         ...
 
-    def process(self, records: Sequence[Message], positions: Callable[[], Mapping[Partition, int]]) -> Work:
-        """The work for these records, in order, and for what the clock asks. `positions` says how far was read."""
+    def prepare(self, records: Sequence[Message]) -> Rest:
+        """Do what needs no state, while what came before is still being published; returns what is left to do.
+
+        That is the work for these records, in order, and for what the clock asks.
+        """
         ...
 
     def commit(self) -> None:
-        """What the last `process` gave is in the log."""
+        """What the last work gave is in the log."""
         ...
 
     def rollback(self) -> None:
-        """Nothing of what the last `process` gave is in the log."""
+        """Nothing of what the last work gave is in the log."""
         ...
 
     def waiting_for(self) -> str | None:
@@ -72,29 +82,6 @@ class Processor(Protocol):
     def gauges(self) -> Mapping[str, int]:
         """Figures for the log."""
         ...
-
-
-class Intake(Generic[E]):
-    """Reads the records of one topic, and refuses those whose key is not their event's."""
-
-    def __init__(self, topic: Topic[E], schemas: SchemaSource, topic_name: str) -> None:
-        self.name = topic_name
-        self._topic = topic
-        self._codec: Codec[E] = Codec(topic.event_type, schemas, topic_name)
-
-    def decode(self, value: bytes) -> E:
-        """The event of a value alone."""
-        return self._codec.decode(value)
-
-    def read(self, record: Message) -> E:
-        """The event of a record; raises `PoisonRecord`."""
-        event = self._codec.decode(record.value())
-        key = self._topic.key_of(event)
-        if record.key() != key.encode():
-            raise PoisonRecord(
-                "KEY_CONVERTER", f"the key {record.key()!r:.80} is not the {self._topic.key} {key!r:.80}"
-            )
-        return event
 
 
 class DeadLetters:
@@ -131,18 +118,14 @@ class DeadLetters:
         self._limit.rollback()
 
 
-class Output(NamedTuple):
-    """An event for a topic; its key is the event's, by the topic's definition."""
+Output: TypeAlias = tuple[str, bytes, bytes]
+"""A record to be written: the topic's full name, the key, and the value in the topic's wire format."""
 
-    topic: Topic[Any]
-    event: BaseModel
-
-
-Handler = Callable[[Sequence[E]], Sequence[Sequence[Output]]]
+Handler = Callable[[Events[E]], Sequence[Sequence[Output]]]
 """A pure function: for each event, in order, a list of outputs."""
 
 
-def isolate(handle: Handler[E], events: Sequence[E]) -> list[Sequence[Output] | Exception]:
+def isolate(handle: Handler[E], events: Events[E]) -> list[Sequence[Output] | Exception]:
     """What the handler gives for each event, or the exception of the events that make it raise, found by halving."""
     if not events:
         return []
@@ -165,18 +148,10 @@ class HandlerProcessor(Generic[E]):
 
     joins = False
 
-    def __init__(
-        self,
-        intake: Intake[E],
-        handle: Handler[E],
-        outputs: Mapping[str, tuple[str, Codec[Any]]],
-        dead_letters: DeadLetters,
-    ) -> None:
-        """`outputs` gives, by the name in the pipeline, the topic's full name and its codec."""
+    def __init__(self, intake: Intake[E], handle: Handler[E], dead_letters: DeadLetters) -> None:
         self.topics: tuple[str, ...] = (intake.name,)
         self._intake = intake
         self._handle = handle
-        self._outputs = outputs
         self._dead_letters = dead_letters
 
     def rebalanced(self, revoked: Collection[Partition], assigned: Collection[Partition]) -> None:
@@ -190,23 +165,22 @@ class HandlerProcessor(Generic[E]):
         """The clock asks for nothing."""
         return float("inf")
 
-    def process(self, records: Sequence[Message], positions: Callable[[], Mapping[Partition, int]]) -> Work:
-        """Decode, handle, encode; what fails becomes a dead letter, the rest goes on in order."""
-        work = Work(partitions={partition_of(record) for record in records})
-        events, errors = self._read(records)
-        results = isolate(self._handle, list(events.values()))
-        for index, result in zip(events, results, strict=True):
-            if isinstance(result, Exception):
-                errors[index] = result
-                continue
-            try:
-                work.records += [self._encode(records[index], output) for output in result]
-            except Exception as error:
-                errors[index] = error
+    def prepare(self, records: Sequence[Message]) -> Rest:
+        """Decode and handle; what fails becomes a dead letter, the rest goes on in order."""
+        events, indexes, errors = self._intake.read_all(records)
+        results = isolate(self._handle, events)
+        errors |= {i: result for i, result in zip(indexes, results, strict=True) if isinstance(result, Exception)}
+        sources = [records[index] for index in indexes]
+        outputs = list(_outputs(self._intake.name, sources, results))
+        work = Work(outputs, {Partition(self._intake.name, number) for number in _partitions(records)})
         work.counts["in"] = len(records)
-        work.counts["out"] = len(work.records)
-        self._dead_letters.add(work, records, errors)
-        return work
+        work.counts["out"] = len(outputs)
+
+        def rest(_: Positions) -> Work:
+            self._dead_letters.add(work, records, errors)
+            return work
+
+        return rest
 
     def commit(self) -> None:
         """Only the count of dead letters is kept."""
@@ -224,28 +198,25 @@ class HandlerProcessor(Generic[E]):
         """Nothing is kept."""
         return {}
 
-    def _read(self, records: Sequence[Message]) -> tuple[dict[int, E], dict[int, Exception]]:
-        events: dict[int, E] = {}
-        errors: dict[int, Exception] = {}
-        for index, record in enumerate(records):
-            try:
-                events[index] = self._intake.read(record)
-            except PoisonRecord as error:
-                errors[index] = error
-        return events, errors
 
-    def _encode(self, source: Message, output: Output) -> OutRecord:
-        topic, codec = self._outputs[output.topic.name]
-        key = output.topic.key_of(output.event).encode()
-        partition = partition_of(source).number if key == source.key() else PARTITIONED_BY_KEY
-        return OutRecord(topic, partition, key, codec.encode(output.event), _provenance(source))
+def _partitions(records: Sequence[Message]) -> set[int]:
+    return {record.partition() or 0 for record in records}
 
 
-def _provenance(source: Message) -> Headers:
-    """Headers that say which record an output was made from, and its trace."""
-    headers: Headers = [
-        ("source.topic", str(source.topic()).encode()),
-        ("source.partition", str(source.partition()).encode()),
-        ("source.offset", str(source.offset()).encode()),
-    ]
-    return headers + [(name, value) for name, value in raw_headers(source) if name == "traceparent"]
+def _outputs(
+    topic: str, sources: Sequence[Message], results: Sequence[Sequence[Output] | Exception]
+) -> Iterator[OutRecord]:
+    """What the records of this topic gave, each on the partition of its source unless it has a key of its own.
+
+    Headers say which record an output was made from, and its trace.
+    """
+    topic_header = ("source.topic", topic.encode())
+    partition_headers = {number: ("source.partition", b"%d" % number) for number in _partitions(sources)}
+    for source, outputs in zip(sources, results, strict=True):
+        if isinstance(outputs, Exception):
+            continue
+        source_key, number = source.key(), source.partition() or 0
+        headers: Headers = [topic_header, partition_headers[number], ("source.offset", b"%d" % (source.offset() or 0))]
+        headers += [header for header in raw_headers(source) if header[0] == "traceparent"]
+        for to, key, value in outputs:
+            yield OutRecord(to, number if key == source_key else PARTITIONED_BY_KEY, key, value, headers)

@@ -66,25 +66,23 @@ def _error(exception: KafkaException) -> KafkaError:
     return error
 
 
-def _produce(producer: Producer, record: OutRecord, on_delivery: Callable[[Any, Message], None] | None) -> None:
-    while True:
-        try:
-            producer.produce(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                partition=record.partition,
-                on_delivery=on_delivery,
-                headers=record.headers,
-            )
-        except BufferError:
-            producer.poll(_FULL_QUEUE_WAIT)
-        except KafkaException as exception:
-            if _error(exception).code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                raise _too_large(f"{record.topic}, key {record.key!r:.80}") from exception
-            raise
-        else:
-            return
+def _produce(
+    producer: Producer, records: Sequence[OutRecord], on_delivery: Callable[[Any, Message], None] | None = None
+) -> None:
+    produce = producer.produce
+    for record in records:
+        topic, partition, key, value, headers = record
+        while True:
+            try:
+                produce(topic, value, key, partition, on_delivery, headers=headers)
+            except BufferError:
+                producer.poll(_FULL_QUEUE_WAIT)
+            except KafkaException as exception:
+                if _error(exception).code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise _too_large(f"{topic}, key {key!r:.80}") from exception
+                raise
+            else:
+                break
 
 
 def _cause(error: KafkaError, send_offsets: Callable[[], None]) -> KafkaError:
@@ -142,8 +140,7 @@ class TransactionalPublisher:
 
         try:
             self._attempt(producer.begin_transaction)
-            for record in records:
-                _produce(producer, record, None)
+            _produce(producer, records)
             producer.poll(0)
             self._attempt(send_offsets)
         except KafkaException as exception:
@@ -241,8 +238,7 @@ class AtLeastOncePublisher:
                 failed.append(f"{message.topic()} [{message.partition()}]: {error.str()}")
 
         try:
-            for record in records:
-                _produce(self._producer, record, on_delivery)
+            _produce(self._producer, records, on_delivery)
             left = self._producer.flush(self._timeout)
         except KafkaException as exception:
             self._producer = None

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from braidstream.streaming.publisher import OutcomeUnknown, Publisher
 LOG_EVERY = 10.0
 IDLE_WAIT = 0.25
 MAX_BACKOFF = 5.0
+BACKLOG = 0.25
+"""The share of the batch size from which a batch says that there is a backlog."""
 
 
 class Health(Protocol):
@@ -33,7 +36,8 @@ class Worker:
     """Takes batches, processes them, publishes what they gave.
 
     `linger` is how long, in seconds, a batch waits for the records right behind its first: small transactions cost
-    more than they carry. `give_up_after` bounds, in seconds, how long the same failure is retried.
+    more than they carry. `give_up_after` bounds, in seconds, how long the same failure is retried. `background` runs
+    one call at a time.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Worker:
         give_up_after: float,
         health: Health,
         outage: Outage,
+        background: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -58,6 +63,8 @@ class Worker:
         self._give_up_after = give_up_after
         self._health = health
         self._outage = outage
+        self._background = background or ThreadPoolExecutor(1, "publishing")
+        self._publishing: tuple[Future[None], Work] | None = None
         self._clock = clock
         self._sleep = sleep
         self._stopping = False
@@ -72,16 +79,24 @@ class Worker:
         """Work until SIGTERM or SIGINT; what is in hand then is finished."""
         with self._signals():
             self._publisher.start()
-            self._inbox.subscribe()
+            self._inbox.subscribe(self._drain)
             self._log.info("started", reads=self._processor.topics)
             try:
                 while not self._stopping:
                     self.step()
+                self._finish()
                 self._report()
             finally:
+                self._background.shutdown()
                 self._inbox.close()
                 self._publisher.close()
         self._log.info("stopped, with nothing in hand")
+
+    def _finish(self) -> None:
+        try:
+            self._settle()
+        except RetriableError as error:
+            self._log.warning("what was in hand is left to be read again", reason=str(error))
 
     def stop(self) -> None:
         """End `run` after the batch in hand."""
@@ -108,23 +123,61 @@ class Worker:
         if self._clock() - self._logged_at >= LOG_EVERY:
             self._report()
         batch = self._inbox.take(self._batch_size, min(IDLE_WAIT, self._processor.patience()), self._linger)
-        self._processor.rebalanced(batch.revoked, batch.assigned)
-        self._publish(self._processor.process(batch.records, self._inbox.positions), batch)
+        rest = self._processor.prepare(batch.records)
+        try:
+            self._settle()
+        finally:
+            self._processor.rebalanced(batch.revoked, batch.assigned)
+        self._publish(rest(self._inbox.positions), batch)
         self._inbox.pause(self._processor.held())
         return len(batch.records)
 
     def _publish(self, work: Work, batch: Batch) -> None:
+        """Publish what a batch gave; on a backlog in the background, while the next batch is read and prepared.
+
+        Without a backlog nothing would be gained by reading ahead, and what comes meanwhile would wait for longer.
+        """
+        if not work.partitions:
+            self._committed(work)
+            return
+        offsets = self._inbox.next_offsets(work.partitions)
+        if len(batch.records) < BACKLOG * self._batch_size:
+            self._publisher.publish(work.records, offsets, batch.group)
+            self._committed(work)
+        else:
+            future = self._background.submit(self._publisher.publish, work.records, offsets, batch.group)
+            self._publishing = (future, work)
+
+    def _committed(self, work: Work) -> None:
         if work.partitions:
-            self._publisher.publish(work.records, self._inbox.next_offsets(work.partitions), batch.group)
             self._failing_since = None
         self._processor.commit()
         self._counts += work.counts
+
+    def _drain(self) -> None:
+        """Wait until nothing is being published. What went wrong is raised by the next turn."""
+        if self._publishing is not None:
+            wait([self._publishing[0]])
+
+    def _settle(self) -> None:
+        """Wait for what is being published; raises `RetriableError` when it is not in the log."""
+        if self._publishing is not None:
+            (future, work), self._publishing = self._publishing, None
+            try:
+                future.result()
+            except KafkaException as error:
+                raise RetriableError(error.args[0].str()) from error
+            self._committed(work)
 
     def _go_back(self, error: RetriableError) -> None:
         """Undo the batch in hand, so that it is read again; raises `UnavailableError` when failing has lasted too long.
 
         Nothing is taken before the committed offsets are reached again: what was in hand would be skipped.
         """
+        try:
+            self._settle()
+        except RetriableError as of_batch_before:
+            error = of_batch_before
         self._processor.rollback()
         while not self._stopping:
             self._back_off(error)

@@ -307,11 +307,11 @@ class FakeProducer:
     def produce(
         self,
         topic: str,
-        *,
         value: bytes | None,
         key: bytes | None,
         partition: int,
         on_delivery: Delivery | None,
+        *,
         headers: list[tuple[str, bytes | None]],
     ) -> None:
         """Write a record; partition -1 chooses by the key."""

@@ -14,9 +14,10 @@ The worker is the real one, with its transactions, dead letters and changelog; o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from confluent_kafka import Message
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
@@ -32,11 +33,14 @@ from braidstream.streaming.inbox import Inbox
 from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
-from braidstream.streaming.scoring import Predict, prediction_id, predictions_of
+from braidstream.streaming.scoring import Predict, prediction_ids
 from braidstream.streaming.worker import Worker
 from braidstream.testing.broker import FakeBroker
 from schemas.decision import Decision
 from schemas.prediction import Prediction
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which every kit begins."""
@@ -71,6 +75,18 @@ class DeadLetter(NamedTuple):
     value: bytes | None
     stage: str
     reason: str
+
+
+class _AtOnce(Executor):
+    """Runs a call where it is submitted: the fake broker knows no threads."""
+
+    def submit(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        future: Future[R] = Future()
+        try:
+            future.set_result(call(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 class _Kit(Generic[E]):
@@ -141,11 +157,12 @@ class _Kit(Generic[E]):
             give_up_after=self._settings.broker_timeout,
             health=HealthFile(self._settings.health_file),
             outage=Outage(lambda: True, self._settings.broker_timeout, self._seconds),
+            background=_AtOnce(),
             clock=self._seconds,
             sleep=self.sleep,
         )
         self.publisher.start()
-        self.inbox.subscribe()
+        self.inbox.subscribe(before_revoke=lambda: None)
         self.run()
 
     def _make_processor(self) -> Processor:
@@ -195,7 +212,8 @@ class ScorerKit(_Kit[E]):
         broker: FakeBroker | None = None,
         **settings: Any,
     ) -> None:
-        self._handler = predictions_of(pipeline, predict, model, version, self._milliseconds)
+        self._predict = predict
+        self._model = (model, version)
         super().__init__(pipeline, _WorkerSettings(**settings), broker)
 
     @property
@@ -212,7 +230,15 @@ class ScorerKit(_Kit[E]):
         return self._sent(lambda: self.broker.send(self._pipeline.subjects.name, key=key, value=value))
 
     def _make_processor(self) -> Processor:
-        return scoring_processor(self._pipeline, self._settings, self._schemas, "kit", self._handler)
+        return scoring_processor(
+            self._pipeline,
+            self._settings,
+            self._schemas,
+            "kit",
+            self._predict,
+            self._model,
+            clock=self._milliseconds,
+        )
 
     def _sent(self, send: Callable[[], object]) -> list[Prediction]:
         before = len(self.predictions)
@@ -257,7 +283,7 @@ class PolicyKit(_Kit[E]):
     def predict(self, subject_id: str, model: str, value: float, version: str = "test") -> list[Decision]:
         """A prediction; the decisions that it leads to."""
         prediction = Prediction(
-            prediction_id=prediction_id(subject_id, model, version),
+            prediction_id=bytes(prediction_ids([subject_id.encode()], model, version)).decode(),
             subject_id=subject_id,
             model=model,
             model_version=version,
