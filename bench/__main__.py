@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from testcontainers.core.network import Network
 
-from bench import decisions, end_to_end, machine, producer, report, scoring
+from bench import decisions, end_to_end, latency, machine, memory, producer, report, rivals, scoring
 from bench.measurements import Measurement, Report
 from bench.records import FEATURES, Backlog
 from bench.setting import Part, Setting
@@ -36,6 +36,9 @@ _PARTS: dict[str, Part] = {
     "decisions": decisions.full,
     "producer": producer.full,
     "end-to-end": end_to_end.full,
+    "latency": latency.full,
+    "memory": memory.full,
+    "peers": rivals.full,
 }
 """The parts by name, in the order in which `full` runs them; the ceilings are measured with every part too."""
 

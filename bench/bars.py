@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench import decisions
+from bench import decisions, latency, rivals
 from bench.measurements import Measurement, Spread, by_run, ratios
-from bench.setting import EXACTLY_ONCE
+from bench.setting import AT_LEAST_ONCE, EXACTLY_ONCE, GUARANTEES
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,46 @@ BARS = (
         decisions.subject(EXACTLY_ONCE, decisions.OPEN[-1]),
         figure="bytes_per_open",
         at_most=1024,
+    ),
+    *(
+        Bar(
+            f"p99 at 1,000 rides/s to {to}, {guarantee}, ms",
+            "latency",
+            latency.subject(case, guarantee, 1_000, to),
+            figure="p99_ms",
+            at_most=milliseconds,
+        )
+        for case, to, guarantee, milliseconds in (
+            (latency.ONE_MODEL, "prediction", EXACTLY_ONCE, 20),
+            (latency.ONE_MODEL, "prediction", AT_LEAST_ONCE, 5),
+            (latency.PIPELINE, "decision", EXACTLY_ONCE, 50),
+            (latency.PIPELINE, "decision", AT_LEAST_ONCE, 12),
+        )
+    ),
+    *(
+        Bar(
+            f"CPU of an idle worker, {guarantee}",
+            "latency",
+            latency.idle_subject(latency.PIPELINE, guarantee),
+            figure="idle_cpu",
+            at_most=0.02,
+        )
+        for guarantee in GUARANTEES
+    ),
+    *(
+        Bar(
+            f"ours / {peer}, {guarantee}",
+            "peers",
+            rivals.subject("duration", guarantee),
+            to=rivals.subject(peer, guarantee),
+            at_least=times,
+        )
+        for peer, times, guarantees in (
+            ("kafka-streams", 2, (EXACTLY_ONCE,)),
+            ("quix-onnx", 6, tuple(GUARANTEES)),
+            ("quix-scikit-learn", 100, tuple(GUARANTEES)),
+        )
+        for guarantee in guarantees
     ),
     Bar("producer, events/s", "producer", "python -m producer FILE", at_least=150_000),
 )

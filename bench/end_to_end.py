@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 
 from bench.arena import Arena
@@ -27,23 +27,27 @@ def full(setting: Setting) -> Iterator[Measurement]:
                 yield Measurement(PART, f"all parts, {guarantee}", run, _decide_all(setting, arena, guarantee, rides))
 
 
+def reading(guarantee: str, groups: Collection[str]) -> Iterator[tuple[str, str, int]]:
+    """Which group reads which topic, in the order of the stream, and the control records that may end a partition."""
+    for group in groups:
+        yield group, RIDES.subjects.name, 0
+    if "decision" in groups:
+        yield "decision", RIDES.predictions.name, 1 if guarantee == EXACTLY_ONCE else 0
+
+
 def _decide_all(setting: Setting, arena: Arena, guarantee: str, rides: int) -> Figures:
-    subjects, predictions = arena.named(RIDES.subjects.name), arena.named(RIDES.predictions.name)
-    markers = 1 if guarantee == EXACTLY_ONCE else 0
     with ExitStack() as stack:
         workers = [
             stack.enter_context(setting.worker(arena, module, guarantee, name, DECISION_DEADLINE="3600"))
             for name, module in WORKERS.items()
         ]
         samples = []
-        for model in ("duration", "tip"):
-            samples += watch(arena, arena.named(model), [subjects], workers)
-        samples += watch(arena, arena.named("decision"), [subjects], workers)
-        samples += watch(arena, arena.named("decision"), [predictions], workers, markers=markers)
+        for group, topic, markers in reading(guarantee, WORKERS):
+            samples += watch(arena, arena.named(group), [arena.named(topic)], workers, markers=markers)
         peak = sum(worker.memory_mb(peak=True) for worker in workers)
         for worker in workers:
             worker.stop()
-    _, first = arena.read(predictions)
+    _, first = arena.read(arena.named(RIDES.predictions.name))
     numbers, stamps = arena.read(arena.named(RIDES.decisions.name))
     require_counts(numbers, rides, 1, exactly=guarantee == EXACTLY_ONCE)
     start, end = int(first.min()) / 1000, int(stamps.max()) / 1000

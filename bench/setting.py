@@ -17,10 +17,11 @@ from bench.measurements import Measurement
 from bench.records import Backlog
 from braidstream.errors import FatalError
 from braidstream.models.folder import CARD, read_card
+from braidstream.settings import Guarantee
 
 EXACTLY_ONCE = "exactly once"
 AT_LEAST_ONCE = "at least once"
-GUARANTEES = {EXACTLY_ONCE: "exactly_once", AT_LEAST_ONCE: "at_least_once"}
+GUARANTEES: dict[str, Guarantee] = {EXACTLY_ONCE: "exactly_once", AT_LEAST_ONCE: "at_least_once"}
 """The guarantees as the report names them, and as the workers' setting does."""
 
 
