@@ -222,19 +222,17 @@ class Join(Generic[E]):
         self._close(subject_id, state._replace(outcome=outcome), verdict, missing, now)
 
     def _close(self, subject_id: str, closed: State, verdict: Verdict, missing: tuple[str, ...], now: int) -> None:
-        revision = closed.outcome.revision if closed.outcome is not None else 0
-        self._decisions.append(
-            Decided(subject_id, revision, verdict, missing, closed.evidence, closed.first_seen_at, now)
-        )
+        _, _, evidence, first_seen_at, _, outcome = closed
+        assert outcome is not None
+        self._decisions.append(Decided(subject_id, outcome.revision, verdict, missing, evidence, first_seen_at, now))
         self._subjects.put(subject_id, closed)
 
     def _ask(self, subject_id: str, state: State, missing: tuple[str, ...], *, final: bool) -> Verdict | None:
         event, read_event = state.event, self._rules.read_event
         assert event is not None
         predictions = {evidence.model: evidence for evidence in state.evidence}
-        known = Known(subject_id, lambda: read_event(event), MappingProxyType(predictions), missing, final)
         try:
-            verdict = self._rules.policy(known)
+            verdict = self._rules.policy(Known(subject_id, lambda: read_event(event), predictions, missing, final))
             if verdict is not None:
                 _check(verdict)
             elif final:

@@ -215,20 +215,22 @@ class Restore:
         return self._reader.get_watermark_offsets(TopicPartition(self._topic, number), timeout=10.0, cached=False)[0]
 
     def _read(self, message: Message) -> None:
-        at = f"{self._topic} [{message.partition()}] offset {message.offset()}"
         if (error := message.error()) is not None:
             if is_lasting(error):
-                raise FatalError(f"{at}: {error.str()}")
+                raise FatalError(f"{self._place(message)}: {error.str()}")
             return
-        number, key, value = int(message.partition() or 0), message.key(), message.value()
+        number, key, value = message.partition() or 0, message.key(), message.value()
         if key is None or number not in self._targets:
             return
         try:
             state = self._codec.decode(value) if value is not None else None
         except PoisonRecord as error:
             raise FatalError(
-                f"{at}: the state of an open decision cannot be read: {error}. It was not written by this service; "
-                "remove that record (a tombstone for its key) and start again."
+                f"{self._place(message)}: the state of an open decision cannot be read: {error}. It was not written by "
+                "this service; remove that record (a tombstone for its key) and start again."
             ) from error
         self._take(number, key.decode(errors="replace"), state)
         self._records += 1
+
+    def _place(self, message: Message) -> str:
+        return f"{self._topic} [{message.partition()}] offset {message.offset()}"

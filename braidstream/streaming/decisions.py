@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import Message
@@ -15,6 +15,7 @@ from braidstream.avro import Codec, E
 from braidstream.deciding.join import Decided, Join, PolicyError, Rules, State
 from braidstream.deciding.policy import Evidence
 from braidstream.errors import RetriableError
+from braidstream.events import Events
 from braidstream.streaming import encoding
 from braidstream.streaming.changelog import Restore, StateCodec
 from braidstream.streaming.fence import Fence
@@ -27,6 +28,8 @@ from schemas.prediction import Prediction
 
 _FENCE_PATIENCE = 0.005
 _NO_HEADERS: Headers = []
+
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,25 @@ class DecisionTopics(Generic[E]):
     state_codec: StateCodec
 
 
-class Arrivals(NamedTuple):
-    """A batch, decoded: each subject's event (index in the batch, partition number, subject, the record's value) and
-    each prediction (index, partition number, subject, evidence), why the others cannot be read, and the partitions.
+class Arrivals(NamedTuple, Generic[A]):
+    """What a batch holds for the joins, as columns: partition numbers, subjects, and what came of each.
+
+    `places` are the indexes in the batch.
     """
 
-    subjects: list[tuple[int, int, str, bytes]]
-    predictions: list[tuple[int, int, str, Evidence]]
+    places: Sequence[int]
+    numbers: Sequence[int]
+    subject_ids: Sequence[str]
+    contents: Sequence[A]
+
+
+class Decoded(NamedTuple):
+    """A batch, decoded: the values of the subjects' events, the predictions, and why the rest is neither, by index."""
+
+    events: Arrivals[bytes]
+    predictions: Arrivals[Evidence]
     errors: dict[int, Exception]
-    partitions: set[tuple[str, int]]
+    partitions: set[Partition]
 
 
 class DecisionProcessor(Generic[E]):
@@ -119,16 +132,16 @@ class DecisionProcessor(Generic[E]):
 
     def prepare(self, records: Sequence[Message]) -> Rest:
         """Decode the records; what is left is to join them, let deadlines fire, and collect what changed."""
-        arrivals = self._read(records)
+        decoded = self._read(records)
 
         def rest(positions: Positions) -> Work:
             if self._restore.partitions:
                 for number in self._restore.step():
                     self._log.info("open decisions", partition=number, open=self._joins[number].open)
             now = self._clock()
-            work = Work(partitions={Partition(*partition) for partition in arrivals.partitions})
+            work = Work(partitions=set(decoded.partitions))
             work.counts["in"] = len(records)
-            self._dead_letters.add(work, records, self._join(arrivals, now))
+            self._dead_letters.add(work, records, self._join(decoded, now))
             self._expire(work, positions, now)
             for number in self._ready():
                 self._collect(work, number)
@@ -187,53 +200,48 @@ class DecisionProcessor(Generic[E]):
     def _restored(self, number: int, subject_id: str, state: State | None) -> None:
         self._joins[number].restore(subject_id, state)
 
-    def _read(self, records: Sequence[Message]) -> Arrivals:
+    def _read(self, records: Sequence[Message]) -> Decoded:
         """Decode a batch; this needs no state."""
-        partitions = {(record.topic(), record.partition()) for record in records}
-        places: dict[str, list[int]] = {topic: [] for topic in self.topics}
-        for place, record in enumerate(records):
-            places[str(record.topic())].append(place)
-        of_subjects, of_predictions = (places[topic] for topic in self.topics)
-        subjects = self._topics.subjects.read_all([records[place] for place in of_subjects])
-        predictions = self._topics.predictions.read_all([records[place] for place in of_predictions])
-        columns = predictions.events.columns
-        models, versions = (map(sys.intern, columns[name]) for name in ("model", "model_version"))
-        evidence = map(Evidence, models, versions, columns["value"].tolist())
-        return Arrivals(
-            [
-                (place, records[place].partition() or 0, subject_id, records[place].value() or b"")
-                for place, subject_id in zip(
-                    (of_subjects[i] for i in subjects.indexes), subjects.events.keys, strict=True
-                )
-            ],
-            [
-                (place, records[place].partition() or 0, subject_id, one)
-                for place, subject_id, one in zip(
-                    (of_predictions[i] for i in predictions.indexes), predictions.events.keys, evidence, strict=True
-                )
-            ],
-            {of_subjects[i]: error for i, error in subjects.errors.items()}
-            | {of_predictions[i]: error for i, error in predictions.errors.items()},
-            {(str(topic), number or 0) for topic, number in partitions},
+        topics = [record.topic() for record in records]
+        numbers = [record.partition() or 0 for record in records]
+        subjects, predictions = self._topics.subjects, self._topics.predictions
+        errors: dict[int, Exception] = {}
+
+        def read(intake: Intake[Any]) -> tuple[Events[Any], list[int]]:
+            of_topic = [place for place, topic in enumerate(topics) if topic == intake.name]
+            events, indexes, failed = intake.read_all([records[place] for place in of_topic])
+            errors.update((of_topic[index], error) for index, error in failed.items())
+            return events, [of_topic[index] for index in indexes]
+
+        events, of_events = read(subjects)
+        predicted, of_predictions = read(predictions)
+        names = (map(sys.intern, predicted.columns[name].tolist()) for name in ("model", "model_version"))
+        evidence = list(map(Evidence, *names, predicted.columns["value"].tolist()))
+        values = [records[place].value() or b"" for place in of_events]
+        return Decoded(
+            Arrivals(of_events, [numbers[place] for place in of_events], events.keys, values),
+            Arrivals(of_predictions, [numbers[place] for place in of_predictions], predicted.keys, evidence),
+            errors,
+            {Partition(str(topic), number) for topic, number in set(zip(topics, numbers, strict=True))},
         )
 
-    def _join(self, arrivals: Arrivals, now: int) -> dict[int, Exception]:
-        """Give each arrival to its join; the errors of those that cannot be, and of those that could not be read."""
+    def _join(self, decoded: Decoded, now: int) -> dict[int, Exception]:
+        """Give what was read to the joins; the errors of the records that they refuse, or that could not be read."""
         ready = self._ready()
-        for topic, number in arrivals.partitions:
+        for topic, number in decoded.partitions:
             if number not in ready:
                 raise RetriableError(f"{topic} [{number}] came before the partition was whole and restored")
-        joins, errors = self._joins, dict(arrivals.errors)
-        for index, number, subject_id, value in arrivals.subjects:
+        joins, errors = self._joins, dict(decoded.errors)
+        for place, number, subject_id, value in zip(*decoded.events, strict=True):
             try:
                 joins[number].event(subject_id, value, now)
             except PolicyError as error:
-                errors[index] = error
-        for index, number, subject_id, evidence in arrivals.predictions:
+                errors[place] = error
+        for place, number, subject_id, evidence in zip(*decoded.predictions, strict=True):
             try:
                 joins[number].prediction(subject_id, evidence, now)
             except PolicyError as error:
-                errors[index] = error
+                errors[place] = error
         return errors
 
     def _expire(self, work: Work, positions: Positions, now: int) -> None:
