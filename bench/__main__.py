@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from confluent_kafka import KafkaException
 from rich.console import Console
 from testcontainers.core.network import Network
 
@@ -21,6 +23,7 @@ from bench.records import FEATURES, Backlog
 from bench.setting import Part, Setting
 from braidstream import logs
 from braidstream.cli.errors import in_sentences
+from braidstream.errors import UnavailableError
 from braidstream.models.folder import is_model
 from braidstream.settings import WorkerSettings
 from producer.sample import write_sample
@@ -98,6 +101,8 @@ def run(
     NAME    parts of it: see --help
     """
     logs.configure("warning", "auto")
+    # What was started and created is ended and deleted on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     trips = trips or (_REPLAYED if _REPLAYED.exists() else None)
     with in_sentences(click.get_current_context()), tempfile.TemporaryDirectory() as folder, _broker(kafka) as broker:
         models = _trained(Path("models"), Path(folder))
@@ -118,9 +123,11 @@ def run(
             **machine.context(broker.version),
             "settings": {**sizes, "trips": trips.name if trips else "synthetic"},
         }
-        measured = Report(context, list(_measure(setting, [part for name in names for part in _parts(name)])))
-        if saved is not None:
-            measured.save(saved)
+        measured = Report(context, [])
+        for measurement in _measure(setting, [part for name in names for part in _parts(name)]):
+            measured.measurements.append(measurement)
+            if saved is not None:
+                measured.save(saved)
         report.show(measured, _console())
 
 
@@ -148,11 +155,13 @@ def _parts(name: str) -> Sequence[Part]:
 
 
 def _measure(setting: Setting, parts: Sequence[Part]) -> Iterator[Measurement]:
-    for part in parts:
-        for measurement in part(setting):
+    try:
+        for measurement in (measurement for part in parts for measurement in part(setting)):
             figures = ", ".join(f"{name} {value:,.4g}" for name, value in measurement.figures.items())
             click.echo(f"{measurement.part} {measurement.run + 1}: {measurement.subject}: {figures}", err=True)
             yield measurement
+    except KafkaException as error:
+        raise UnavailableError(f"the broker at {setting.broker} failed: {error.args[0].str()}") from error
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -81,6 +81,12 @@ class Arena:
     def __exit__(self, *_: object) -> None:
         for future in self._admin.delete_topics([spec.name for spec in self._specs]).values():
             future.result()
+        groups = [group.group_id for group in self._admin.list_consumer_groups().result().valid]
+        # A group whose members have not left is deleted by the broker, when its offsets are too old.
+        for future in self._admin.delete_consumer_groups(
+            [g for g in groups if g.startswith(self.prefix)] or [""]
+        ).values():
+            future.exception()
 
     def named(self, name: str) -> str:
         """The full name of a topic or a group."""
@@ -128,15 +134,16 @@ class Arena:
             return {}
         return {(at.topic, at.partition): at.offset for at in found}
 
-    def forget(self, group: str, written: Sequence[str]) -> None:
-        """Make ready for the next run: the group begins anew, and what was written is deleted."""
+    def forget(self, group: str) -> None:
+        """Delete a group whose members have left, so that it begins anew."""
         retried(
             lambda: self._admin.delete_consumer_groups([group])[group].result(),  # noqa: PLW0108 - asks again each time
             [KafkaError.NON_EMPTY_GROUP, KafkaError.REBALANCE_IN_PROGRESS],
         )
-        ends = [
-            TopicPartition(name, number, end) for topic in written for (name, number), end in self.ends(topic).items()
-        ]
+
+    def clear(self, topic: str) -> None:
+        """Delete what was written to a topic."""
+        ends = [TopicPartition(name, number, end) for (name, number), end in self.ends(topic).items()]
         for future in self._admin.delete_records(ends).values():
             future.result()
 

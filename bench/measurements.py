@@ -46,7 +46,7 @@ class Report:
     """A whole benchmark: where, with what and when it ran, and every run's figures."""
 
     context: Mapping[str, Any]
-    measurements: Sequence[Measurement]
+    measurements: list[Measurement]
 
     def save(self, path: Path) -> None:
         """Write the report as JSON."""

@@ -26,7 +26,8 @@ _START_OF_MANY = 0.25
 class Job:
     """Processes that read topics as one group and write a topic; all by their full names.
 
-    `start` starts the process of this number. Each ride is written `times` times.
+    `start` starts the process of this number. Each ride is written `times` times. A job whose `group_is_new` is
+    measured once; the group of any other is deleted after each run.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Job:
     guarantee: str
     workers: int = 1
     times: int = 1
+    group_is_new: bool = False
 
 
 def pass_through(setting: Setting, arena: Arena, reads: Sequence[str], guarantee: str, times: int = 1) -> Job:
@@ -60,7 +62,9 @@ def measure(arena: Arena, job: Job, rides: int) -> Figures:
             child.stop()
     numbers, stamps = arena.read(job.writes)
     require_counts(numbers, rides, job.times, exactly=job.guarantee == EXACTLY_ONCE)
-    arena.forget(job.group, [job.writes])
+    arena.clear(job.writes)
+    if not job.group_is_new:
+        arena.forget(job.group)
     rate, start, end = rate_after(stamps, _START if job.workers == 1 else _START_OF_MANY)
     used = usage(samples, start, end)
     return {
