@@ -139,12 +139,13 @@ class _Field:
 
 
 def _field(field: Mapping[str, Any]) -> _Field | None:
-    branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
+    is_union = isinstance(field["type"], list)
+    branches = field["type"] if is_union else [field["type"]]
     kinds = [branch["type"] if isinstance(branch, Mapping) else branch for branch in branches]
     values = [kind for kind in kinds if kind != "null"]
-    if len(values) != 1 or len(kinds) > 2 or values[0] not in _READ:
+    if len(values) != 1 or values[0] not in _READ or len(kinds) != 1 + is_union:
         return None
-    return _Field(field["name"], _READ[values[0]], kinds.index("null") if len(kinds) == 2 else None)
+    return _Field(field["name"], _READ[values[0]], kinds.index("null") if is_union else None)
 
 
 class ColumnReader:

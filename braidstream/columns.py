@@ -99,16 +99,22 @@ def _field_type(schema: Mapping[str, Any], finite: bool) -> FieldType:
 
 @cache
 def field_types(model: type[BaseModel]) -> Mapping[str, FieldType] | None:
-    """The types of a model's fields; None when it is validated as a whole, or is none of plain fields."""
-    schema = model.__pydantic_core_schema__
-    if schema["type"] != "model" or schema["schema"]["type"] != "model-fields":
-        return None
-    config = schema.get("config", {})
-    plain = not (schema.get("custom_init") or schema.get("post_init") or schema.get("strict"))
-    plain = plain and config.keys() <= _PLAIN_CONFIG
-    finite = config.get("allow_inf_nan") is False
+    """The types of a model's fields, none of them understood when it is also validated as a whole.
+
+    None when it is no model of fields.
+    """
+    schema: Mapping[str, Any] = model.__pydantic_core_schema__
+    plain, finite = True, False
+    while schema["type"] != "model-fields":
+        if "schema" not in schema or schema.get("root_model"):
+            return None
+        config = schema.get("config", {})
+        plain &= schema["type"] == "model" and config.keys() <= _PLAIN_CONFIG
+        plain &= not (schema.get("custom_init") or schema.get("post_init") or schema.get("strict"))
+        finite |= config.get("allow_inf_nan") is False
+        schema = schema["schema"]
     types = {}
-    for name, field in schema["schema"]["fields"].items():
+    for name, field in schema["fields"].items():
         known = _field_type(field["schema"], finite)
         plain_name = "validation_alias" not in field
         types[name] = known if plain and plain_name else FieldType(**{**vars(known), "understood": False})

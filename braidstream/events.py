@@ -149,11 +149,11 @@ class _Texts:
         return lengths
 
     def column(self, raw: RawColumn) -> Array:
-        """The texts; None where there is none."""
+        """The texts; None where there is none, empty where it is not UTF-8."""
         column = np.empty(len(raw.values), object)
         column[:] = [self._latin[start:end] for start, end in raw.values.tolist()]
         for row in self._not_ascii(raw):
-            column[row] = self._text(raw, row)
+            column[row] = self._text(raw, row) or ""
         if raw.nulls is not None:
             column[raw.nulls] = None
         return column

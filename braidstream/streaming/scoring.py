@@ -56,7 +56,7 @@ class PredictionWriter:
 
         Raises `ValueError` when the values are not one finite number for each subject, or a subject is empty.
         """
-        numbers = np.asarray(values, "<f8")
+        numbers = np.asarray(values, "<f8", order="C")
         if numbers.shape != (len(subject_ids),):
             raise ValueError(f"model {self._model}: values of shape {numbers.shape} for {len(subject_ids)} events")
         if not (finite := np.isfinite(numbers)).all():
