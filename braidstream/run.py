@@ -63,7 +63,9 @@ def run_scorer(pipeline: Pipeline[E], model: str, features: FeatureSet[E], train
         structlog.get_logger().info("model loaded", model=served.name, version=served.version)
         schemas = _prepare(pipeline, settings)
         group = settings.named(model)
-        processor = scoring_processor(pipeline, settings, schemas, group, scorer, (model, served.version), clock=now_ms)
+        processor = scoring_processor(
+            pipeline, settings, schemas, group, scorer, model=(model, served.version), clock=now_ms
+        )
         return make_worker(settings, group, processor)
 
     _main(ScoringSettings, start)
@@ -98,8 +100,8 @@ def scoring_processor(
     schemas: SchemaSource,
     group: str,
     predict: Predict[E],
-    model: tuple[str, str],
     *,
+    model: tuple[str, str],
     clock: Callable[[], int],
 ) -> HandlerProcessor[E]:
     """The work of the worker of a model, given by its name and version."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 
 from braidstream.errors import RetriableError, UnavailableError
 from braidstream.streaming.inbox import Batch, Inbox
 from braidstream.streaming.outage import Outage
-from braidstream.streaming.processor import Processor, Work
+from braidstream.streaming.processor import Processor, Rest, Work
 from braidstream.streaming.publisher import OutcomeUnknown, Publisher
 
 LOG_EVERY = 10.0
@@ -78,8 +78,7 @@ class Worker:
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; what is in hand then is finished."""
         with self._signals():
-            self._publisher.start()
-            self._inbox.subscribe(self._drain)
+            self.start()
             self._log.info("started", reads=self._processor.topics)
             try:
                 while not self._stopping:
@@ -91,6 +90,11 @@ class Worker:
                 self._inbox.close()
                 self._publisher.close()
         self._log.info("stopped, with nothing in hand")
+
+    def start(self) -> None:
+        """Make ready and join the group; `run` does so first."""
+        self._publisher.start()
+        self._inbox.subscribe(self._drain)
 
     def _finish(self) -> None:
         try:
@@ -123,14 +127,20 @@ class Worker:
         if self._clock() - self._logged_at >= LOG_EVERY:
             self._report()
         batch = self._inbox.take(self._batch_size, min(IDLE_WAIT, self._processor.patience()), self._linger)
-        rest = self._processor.prepare(batch.records)
         try:
-            self._settle()
+            rest = self._prepare(batch.records)
         finally:
             self._processor.rebalanced(batch.revoked, batch.assigned)
         self._publish(rest(self._inbox.positions), batch)
         self._inbox.pause(self._processor.held())
         return len(batch.records)
+
+    def _prepare(self, records: Sequence[Message]) -> Rest:
+        """Prepare a batch while the one before is still being published, and wait for that."""
+        try:
+            return self._processor.prepare(records)
+        finally:
+            self._settle()
 
     def _publish(self, work: Work, batch: Batch) -> None:
         """Publish what a batch gave; on a backlog in the background, while the next batch is read and prepared.
@@ -157,7 +167,7 @@ class Worker:
     def _drain(self) -> None:
         """Wait until nothing is being published. What went wrong is raised by the next turn."""
         if self._publishing is not None:
-            wait([self._publishing[0]])
+            self._publishing[0].exception()
 
     def _settle(self) -> None:
         """Wait for what is being published; raises `RetriableError` when it is not in the log."""

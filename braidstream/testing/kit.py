@@ -157,16 +157,18 @@ class _Kit(Generic[E]):
             give_up_after=self._settings.broker_timeout,
             health=HealthFile(self._settings.health_file),
             outage=Outage(lambda: True, self._settings.broker_timeout, self._seconds),
-            background=_AtOnce(),
+            background=self._make_background(),
             clock=self._seconds,
             sleep=self.sleep,
         )
-        self.publisher.start()
-        self.inbox.subscribe(before_revoke=lambda: None)
+        self.worker.start()
         self.run()
 
     def _make_processor(self) -> Processor:
         raise NotImplementedError
+
+    def _make_background(self) -> Executor:
+        return _AtOnce()
 
     def _make_publisher(self) -> Publisher:
         self.transactional_id = transactional_id = f"kit-{next(_transactional_ids)}"
@@ -236,7 +238,7 @@ class ScorerKit(_Kit[E]):
             self._schemas,
             "kit",
             self._predict,
-            self._model,
+            model=self._model,
             clock=self._milliseconds,
         )
 

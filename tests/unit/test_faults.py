@@ -17,8 +17,7 @@ from braidstream.errors import PoisonRecord, RetriableError, SettingsError
 from braidstream.run import scoring_processor
 from braidstream.settings import WorkerSettings
 from braidstream.streaming.changelog import Restore, StateCodec
-from braidstream.streaming.dead_letters import PREFIX, DeadLetterLimit, raw_headers
-from braidstream.streaming.processor import Handler, Output
+from braidstream.streaming.dead_letters import DeadLetterLimit, raw_headers
 from braidstream.streaming.publisher import OutRecord
 from braidstream.testing.broker import FakeBroker
 from braidstream.testing.kit import PolicyKit, ScorerKit
@@ -252,17 +251,16 @@ def record(value: bytes, kind: type[Message] = Message, **fields: Any) -> Messag
     return kind(topic="ride_started", partition=0, offset=0, key=b"ride-1", value=value, **fields)
 
 
-def processed(records: Sequence[Message], handle: Handler[RideStarted]) -> list[OutRecord]:
-    return scoring_processor(RIDES, WorkerSettings(), LOCAL, "tip", handle).process(records, dict).records
-
-
-def scored(event: RideStarted) -> Output:
-    return Output(RIDES.predictions, prediction(event.ride_id))
+def processed(records: Sequence[Message]) -> list[OutRecord]:
+    processor = scoring_processor(
+        RIDES, WorkerSettings(), LOCAL, "tip", lambda rides: [1.0] * len(rides), model=("tip", "1"), clock=lambda: 0
+    )
+    return processor.prepare(records)(dict).records
 
 
 def test_a_record_whose_headers_cannot_be_read_is_scored_or_a_dead_letter_all_the_same() -> None:
     records = [record(RIDE.encode(ride()), OddHeaders), record(b"not avro", OddHeaders)]
-    [output, letter] = processed(records, lambda events: [[scored(event)] for event in events])
+    [output, letter] = processed(records)
     assert (output.topic, output.key) == ("predictions", b"ride-1")
     assert (letter.topic, letter.value) == ("dead_letters", b"not avro")
     assert raw_headers(records[0]) == []
@@ -274,21 +272,6 @@ def test_a_header_without_a_value_is_without_one_in_the_dead_letter() -> None:
     kit.run()
     [letter] = kit.broker.records("dead_letters")
     assert raw_headers(letter)[:2] == [("empty", b""), ("null", None)]
-
-
-@pytest.mark.parametrize("wrong", [None, [Output(RIDES.decisions, ride())], [Output(RIDES.predictions, ride())]])
-def test_what_a_handler_may_not_return_costs_only_its_record(wrong: Any) -> None:
-    events = [ride(f"ride-{number}") for number in range(3)]
-    records = [record(RIDE.encode(event)) for event in events]
-    for message, event in zip(records, events, strict=True):
-        message.set_key(event.ride_id.encode())
-    out = processed(records, lambda rides: [wrong if one.ride_id == "ride-1" else [scored(one)] for one in rides])
-    assert [(one.topic, one.key) for one in out] == [
-        ("predictions", b"ride-0"),
-        ("predictions", b"ride-2"),
-        ("dead_letters", b"ride-1"),
-    ]
-    assert (f"{PREFIX}stage", b"TRANSFORMATION") in out[2].headers
 
 
 def test_a_changelog_that_is_also_deleted_from_is_refused() -> None:

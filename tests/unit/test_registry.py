@@ -182,9 +182,12 @@ def test_a_record_of_a_schema_that_cannot_be_known_is_a_dead_letter(
         "POST /subjects/predictions-value": (200, b'{"id":2}'),
         asks: answer,
     }
-    processor = scoring_processor(RIDES, WorkerSettings(), schemas_of(registry), "tip", lambda events: [])
+    processor = scoring_processor(
+        RIDES, WorkerSettings(), schemas_of(registry), "tip", lambda events: [], model=("tip", "1"), clock=lambda: 0
+    )
     value = b"\x00" + schema_id.to_bytes(4, "big") + b"abc"
-    [letter] = processor.process([Message(topic="ride_started", partition=0, offset=3, value=value)], dict).records
+    work = processor.prepare([Message(topic="ride_started", partition=0, offset=3, value=value)])(dict)
+    [letter] = work.records
     assert (letter.topic, letter.value) == ("dead_letters", value)
     assert reason(letter) == f"schema id {schema_id} is not known"
     assert (asks in [call for call, _ in registry.asked]) is is_asked
