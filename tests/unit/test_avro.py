@@ -137,8 +137,14 @@ def test_trailing_bytes_are_poison() -> None:
         ({"trip_distance": float("inf")}, "trip_distance = inf"),
         ({"passenger_count": -1}, "passenger_count = -1"),
         ({"ride_id": ""}, "ride_id = ''"),
-        ({"pickup_at": ride().pickup_at.replace(year=9999)}, "the year 9999 is outside 2000..2099"),
-        ({"pickup_at": ride().pickup_at.replace(year=1999)}, "the year 1999 is outside 2000..2099"),
+        (
+            {"pickup_at": ride().pickup_at.replace(year=9999)},
+            r"pickup_at = datetime\.datetime\(9999, .*: Input should be less than 2100",
+        ),
+        (
+            {"pickup_at": ride().pickup_at.replace(year=1999)},
+            r"pickup_at = datetime\.datetime\(1999, .*: Input should be greater than or equal to 2000",
+        ),
     ],
 )
 def test_what_the_model_refuses_is_poison_and_named(changes: dict[str, Any], reason: str) -> None:

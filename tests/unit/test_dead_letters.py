@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from confluent_kafka import Message
@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braidstream.errors import FatalError, PoisonRecord, RetriableError
+from braidstream.events import Events
 from braidstream.streaming.dead_letters import MAX_HEADER, PREFIX, DeadLetterLimit, dead_letter
 from braidstream.streaming.processor import DeadLetters, Output, Work, isolate
-from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
-from tests.unit.events import prediction, ride
+from tests.unit.events import ride
 
 
 def record(**changes: object) -> Message:
@@ -150,6 +150,10 @@ def test_dead_letters_are_added_in_the_order_of_their_records_and_counted() -> N
     assert work.counts == Counter(dead_letters=2)
 
 
+def rides_of(names: Iterable[str]) -> Events[RideStarted]:
+    return Events.of(RideStarted, [ride(name) for name in names], [*names])
+
+
 class Touchy:
     """A handler that raises when one of the poison rides is in the batch."""
 
@@ -157,12 +161,12 @@ class Touchy:
         self.calls = 0
         self._poison = poison
 
-    def __call__(self, rides: Sequence[RideStarted]) -> Sequence[Sequence[Output]]:
+    def __call__(self, rides: Events[RideStarted]) -> Sequence[Sequence[Output]]:
         self.calls += 1
         for event in rides:
             if event.ride_id in self._poison:
                 raise ValueError(event.ride_id)
-        return [[Output(RIDES.predictions, prediction(event.ride_id))] for event in rides]
+        return [[("predictions", key.encode(), b"")] for key in rides.keys]
 
 
 @given(st.integers(0, 100), st.data())
@@ -170,7 +174,7 @@ def test_isolate_finds_exactly_the_poison_and_keeps_the_order(count: int, data: 
     ids = [str(number) for number in range(count)]
     poison = data.draw(st.sets(st.sampled_from(ids), max_size=10)) if ids else set()
     handle = Touchy(poison)
-    results = isolate(handle, [ride(ride_id) for ride_id in ids])
+    results = isolate(handle, rides_of(ids))
     assert [_subject(result) for result in results] == ids
     assert {ids[at] for at, result in enumerate(results) if isinstance(result, Exception)} == poison
     depth = math.ceil(math.log2(count)) if count > 1 else 0
@@ -180,23 +184,23 @@ def test_isolate_finds_exactly_the_poison_and_keeps_the_order(count: int, data: 
 def _subject(result: Sequence[Output] | Exception) -> str:
     if isinstance(result, Exception):
         return str(result)
-    [output] = result
-    return RIDES.predictions.key_of(output.event)  # type: ignore[arg-type]
+    [(_, key, _)] = result
+    return key.decode()
 
 
 @pytest.mark.parametrize("error", [RetriableError("later"), FatalError("stop")])
 def test_isolate_leaves_alone_what_is_not_the_records_fault(error: Exception) -> None:
     calls = []
 
-    def handle(rides: Sequence[RideStarted]) -> Sequence[Sequence[Output]]:
+    def handle(rides: Events[RideStarted]) -> Sequence[Sequence[Output]]:
         calls.append(len(rides))
         raise error
 
     with pytest.raises(type(error)):
-        isolate(handle, [ride("a"), ride("b")])
+        isolate(handle, rides_of("ab"))
     assert calls == [2]
 
 
 def test_a_handler_that_returns_too_few_lists_stops_the_worker() -> None:
     with pytest.raises(FatalError, match="the handler returned 1 lists of outputs for 2 events"):
-        isolate(lambda _: [[]], [ride("a"), ride("b")])
+        isolate(lambda _: [[]], rides_of("ab"))

@@ -18,7 +18,7 @@ def ride(**known: Any) -> RideStarted:
 
 
 def test_duration_sees_zones_distance_and_time() -> None:
-    matrix = DURATION.build([ride(trip_distance=2.5), ride(pickup_zone=265, pickup_at=datetime(2023, 1, 1))])  # noqa: DTZ001
+    matrix = DURATION.matrix([ride(trip_distance=2.5), ride(pickup_zone=265, pickup_at=datetime(2023, 1, 1))])  # noqa: DTZ001
     assert DURATION.names == (
         "pickup_zone",
         "dropoff_zone",
@@ -34,7 +34,7 @@ def test_duration_sees_zones_distance_and_time() -> None:
 def test_tip_also_sees_the_passengers() -> None:
     assert TIP.names[-1] == "passenger_count"
     np.testing.assert_array_equal(
-        TIP.build([ride(trip_distance=2.5, passenger_count=3)]), np.array([[74, 265, 2.5, 17, 2, 3]], np.float32)
+        TIP.matrix([ride(trip_distance=2.5, passenger_count=3)]), np.array([[74, 265, 2.5, 17, 2, 3]], np.float32)
     )
 
 
@@ -42,15 +42,15 @@ def test_tip_also_sees_the_passengers() -> None:
     ("miles", "seen"), [(None, np.nan), (0.0, np.nan), (0.01, 0.01), (100.0, 100.0), (100.01, np.nan), (1e300, np.nan)]
 )
 def test_a_distance_that_cannot_be_is_missing(miles: float | None, seen: float) -> None:
-    matrix = ride_features("trip_distance").build([ride(trip_distance=miles)])
+    matrix = ride_features("trip_distance").matrix([ride(trip_distance=miles)])
     np.testing.assert_array_equal(matrix, np.array([[seen]], np.float32))
 
 
 @pytest.mark.parametrize(("passengers", "seen"), [(None, np.nan), (0, np.nan), (1, 1), (9, 9)])
 def test_nobody_is_an_unknown_number_of_passengers(passengers: int | None, seen: float) -> None:
-    matrix = ride_features("passenger_count").build([ride(passenger_count=passengers)])
+    matrix = ride_features("passenger_count").matrix([ride(passenger_count=passengers)])
     np.testing.assert_array_equal(matrix, [[seen]])
 
 
 def test_no_rides_make_an_empty_matrix() -> None:
-    assert DURATION.build([]).shape == (0, 6)
+    assert DURATION.matrix([]).shape == (0, 6)

@@ -27,7 +27,7 @@ def broker() -> FakeBroker:
 
 def make_inbox(broker: FakeBroker, **options: Any) -> Inbox:
     inbox = Inbox(broker.consumer("group", eager=options.get("eager", True)), ["events"], **{"eager": True, **options})
-    inbox.subscribe()
+    inbox.subscribe(before_revoke=lambda: None)
     return inbox
 
 
@@ -57,6 +57,26 @@ def test_a_batch_is_no_larger_than_asked_for(broker: FakeBroker) -> None:
     inbox = make_inbox(broker)
     take(inbox)
     assert [len(take(inbox, limit).records) for limit in (1, 5, 100, 100)] == [1, 5, 6, 0]
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_what_is_about_to_go_is_still_owned_when_it_is_told(broker: FakeBroker, eager: bool) -> None:
+    consumer = broker.consumer("group", eager=eager)
+    inbox = Inbox(consumer, ["events"], eager=eager)
+    owned_then: list[set[Partition]] = []
+    offsets = [TopicPartition("events", number, 3) for number in range(4)]
+
+    def before_revoke() -> None:
+        owned_then.append(set(inbox.owned))
+        inbox.commit(offsets)
+
+    inbox.subscribe(before_revoke)
+    take(inbox)
+    take(inbox)
+    assert owned_then == []
+    inbox.close()
+    assert owned_then == [set(ALL)]
+    assert set(broker.committed("group").values()) == {3}
 
 
 @pytest.mark.parametrize("eager", [True, False])
@@ -190,7 +210,7 @@ def test_records_taken_before_the_session_ended_are_not_handed_over(broker: Fake
     """Without a member's id the broker would fence nothing: these records are another member's by now."""
     outside: Any = Outside(broker.consumer("group", eager=True))
     inbox = Inbox(outside, ["events"], eager=True)
-    inbox.subscribe()
+    inbox.subscribe(before_revoke=lambda: None)
     take(inbox)
     with pytest.raises(RetriableError, match="the session ended"):
         take(inbox)

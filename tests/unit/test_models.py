@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import LinearRegression
@@ -23,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from structlog.testing import capture_logs
 
+from braidstream.columns import Columns
 from braidstream.errors import SettingsError
 from braidstream.models.export import TOLERANCE, NotExportable, export, save
 from braidstream.models.features import FeatureSet, Matrix
@@ -31,14 +33,17 @@ from braidstream.models.loading import load
 from braidstream.models.predictors import OnnxPredictor, SklearnPredictor
 from braidstream.models.scorer import Scorer
 
-Point = tuple[float | None, float | None]
+
+class Point(BaseModel):
+    colour: float | None
+    size: float | None
 
 
-def build(points: Sequence[Point]) -> Matrix:
-    return np.array(points, np.float32).reshape(-1, 2)
+def build(points: Columns) -> Matrix:
+    return np.column_stack((points["colour"], points["size"])).astype(np.float32)
 
 
-FEATURES = FeatureSet(("colour", "size"), build)
+FEATURES: FeatureSet[Point] = FeatureSet(("colour", "size"), build)
 DATA = DataSummary(rows=2000, sha256="00", earliest=datetime(2023, 1, 1), latest=datetime(2023, 2, 1))  # noqa: DTZ001
 
 
@@ -253,25 +258,26 @@ def test_a_scorer_gives_a_value_an_event_in_order(tmp_path: Path) -> None:
     save_fitted(trees(), tmp_path / "price")
     model = load(str(tmp_path / "price"))
     score = Scorer(model, FEATURES)
-    events: list[Point] = [(1, 0.5), (2, 0.5), (2, None)]
+    events = [Point(colour=1, size=0.5), Point(colour=2, size=0.5), Point(colour=2, size=None)]
     values = score(events)
-    assert values == model.predict(build(events)).tolist()
+    matrix = np.array([[1, 0.5], [2, 0.5], [2, np.nan]], np.float32)
+    np.testing.assert_array_equal(values, model.predict(matrix))
     assert [round(value, -1) for value in values] == [10, 40, 40]
-    assert score([]) == []
+    assert score([]).shape == (0,)
 
 
 def test_a_scorer_refuses_a_model_made_for_other_features(tmp_path: Path) -> None:
     save_fitted(trees(), tmp_path / "price")
     with pytest.raises(SettingsError, match=r"price \w{12} was made for other features.*colour, size.*size, colour"):
-        Scorer(load(str(tmp_path / "price")), FeatureSet(("size", "colour"), build))
+        Scorer(load(str(tmp_path / "price")), FeatureSet[Point](("size", "colour"), build))
 
 
 def test_a_prediction_that_is_no_number_is_an_error_that_names_the_row(tmp_path: Path) -> None:
     save_fitted(LinearRegression(), tmp_path / "price", missing=False)
     score = Scorer(load(str(tmp_path / "price")), FEATURES)
-    assert len(score([(1, 2), (3, 4)])) == 2
+    assert len(score([Point(colour=1, size=2), Point(colour=3, size=4)])) == 2
     with pytest.raises(ValueError, match=r"row 1: model price \w{12} predicts nan"):
-        score([(1, 2), (None, 4)])
+        score([Point(colour=1, size=2), Point(colour=None, size=4)])
 
 
 def test_skops_holds_the_estimator_beside_an_export(tmp_path: Path) -> None:

@@ -1,18 +1,46 @@
-"""Predictions from a model's values, and their ids."""
+"""Predictions from a model's values, and their ids: as fastavro writes them, byte for byte."""
 
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from braidstream.streaming.scoring import prediction_id, predictions_of
+from braidstream.avro import Codec, LocalSchemas
+from braidstream.events import Events
+from braidstream.streaming.processor import isolate
+from braidstream.streaming.scoring import Predict, PredictionWriter, prediction_ids, predictions_of
 from rides.pipeline import RIDES
 from schemas.prediction import Prediction
+from schemas.ride_started import RideStarted
 from tests.unit.events import ride
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CODEC = Codec(RIDES.predictions.event_type, LocalSchemas(RIDES.predictions.event_type), "predictions")
+
+texts = st.text(max_size=200)
+names = st.text(min_size=1, max_size=200)
+floats = st.floats(allow_nan=False, allow_infinity=False)
+times = st.integers(-62_135_596_800_000, 253_402_300_799_999)
+"""Milliseconds since 1970 that a datetime can hold."""
+
+
+def prediction_id(subject: str, model: str, version: str) -> str:
+    [found] = prediction_ids([subject.encode()], model, version)
+    return bytes(found).decode()
+
+
+def writer(model: str = "tip", version: str = "7") -> PredictionWriter:
+    return PredictionWriter(CODEC.header, model, version)
+
+
+def events_of(*names: str) -> Events[RideStarted]:
+    return Events.of(RideStarted, [ride(name) for name in names], names)
 
 
 def test_the_id_of_a_prediction_never_changes() -> None:
@@ -20,10 +48,14 @@ def test_the_id_of_a_prediction_never_changes() -> None:
     assert prediction_id("ride-1", "duration", "2") == "3030b77a-d9c3-8b8f-9b1a-40e3ba6fdd02"
 
 
-@given(st.text(), st.text(), st.text())
-def test_the_id_is_a_uuid_of_version_8(subject: str, model: str, version: str) -> None:
-    made = uuid.UUID(prediction_id(subject, model, version))
-    assert (made.version, made.variant) == (8, uuid.RFC_4122)
+@given(st.lists(texts, max_size=5), texts, texts)
+def test_the_ids_are_uuids_of_version_8(subjects: list[str], model: str, version: str) -> None:
+    ids = prediction_ids([subject.encode() for subject in subjects], model, version)
+    assert [bytes(row).decode() for row in ids] == [prediction_id(subject, model, version) for subject in subjects]
+    for row in ids:
+        made = uuid.UUID(bytes(row).decode())
+        assert str(made).encode() == bytes(row)
+        assert (made.version, made.variant) == (8, uuid.RFC_4122)
 
 
 def test_subject_model_and_version_each_make_another_id() -> None:
@@ -34,14 +66,48 @@ def test_subject_model_and_version_each_make_another_id() -> None:
     assert len(set(ids)) == len(ids)
 
 
+@given(st.lists(st.tuples(names, floats), max_size=40), names, texts, times)
+@example([("ride-1", 7.5), ("\N{TAXI}" * 100, -0.0), ("x" * 63, 5e-324), ("x" * 64, 1.7e308)], "é" * 70, "", -1)
+def test_predictions_are_written_as_fastavro_writes_them(
+    scored: list[tuple[str, float]], model: str, version: str, at: int
+) -> None:
+    subjects = [subject for subject, _ in scored]
+    values = [value for _, value in scored]
+    predicted_at = EPOCH + timedelta(milliseconds=at)
+    written = writer(model, version).encode([subject.encode() for subject in subjects], values, at)
+    assert written == [
+        CODEC.encode(
+            Prediction(
+                prediction_id=prediction_id(subject, model, version),
+                subject_id=subject,
+                model=model,
+                model_version=version,
+                value=value,
+                predicted_at=predicted_at,
+            )
+        )
+        for subject, value in scored
+    ]
+
+
+def test_values_may_be_a_column_of_a_matrix_or_of_another_type() -> None:
+    """As `predict_proba(...)[:, 1]` is."""
+    matrix = np.arange(6.0).reshape(3, 2)
+    subjects = [b"a", b"b", b"c"]
+    expected = writer().encode(subjects, [1.0, 3.0, 5.0], 0)
+    assert writer().encode(subjects, matrix[:, 1], 0) == expected
+    assert writer().encode(subjects, matrix[:, 1].astype(np.float32), 0) == expected
+    assert writer().encode(subjects, [1, 3, 5], 0) == expected
+
+
 def test_each_event_gets_its_value() -> None:
-    handle = predictions_of(
-        RIDES, lambda rides: [event.trip_distance or 0 for event in rides], "tip", "7", lambda: 1500
-    )
-    outputs = handle([ride("a", trip_distance=1.0), ride("b", trip_distance=2.0)])
-    assert outputs[1][0].topic is RIDES.predictions
-    events = [output.event for [output] in outputs]
-    assert events == [
+    def predict(rides: Events[RideStarted]) -> list[float]:
+        return [event.trip_distance or 0 for event in rides]
+
+    handle = predictions_of(predict, "predictions", writer(), lambda: 1500)
+    outputs = handle(Events.of(RideStarted, [ride("a", trip_distance=1.0), ride("b", trip_distance=2.0)], ["a", "b"]))
+    assert [(topic, key) for [(topic, key, _)] in outputs] == [("predictions", b"a"), ("predictions", b"b")]
+    assert [CODEC.decode(value) for [(_, _, value)] in outputs] == [
         Prediction(
             prediction_id=prediction_id(name, "tip", "7"),
             subject_id=name,
@@ -54,7 +120,42 @@ def test_each_event_gets_its_value() -> None:
     ]
 
 
-def test_a_model_that_returns_too_few_values_is_not_trusted() -> None:
-    handle = predictions_of(RIDES, lambda rides: [1.0], "tip", "7", lambda: 0)
-    with pytest.raises(ValueError, match="shorter"):
-        handle([ride("a"), ride("b")])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf"), None, "fast"])
+def test_a_value_that_is_no_finite_number_costs_only_its_record(wrong: float) -> None:
+    def predict(rides: Events[RideStarted]) -> Sequence[float]:
+        return [wrong if name == "b" else 1.0 for name in rides.keys]
+
+    results = isolate(predictions_of(predict, "predictions", writer(), lambda: 0), events_of(*"abcd"))
+    assert [isinstance(result, ValueError) for result in results] == [False, True, False, False]
+    written = [result[0] for result in results if not isinstance(result, Exception)]
+    assert [CODEC.decode(value).subject_id for _, _, value in written] == ["a", "c", "d"]
+
+
+def test_a_value_that_is_not_finite_is_named() -> None:
+    with pytest.raises(ValueError, match="model tip 7 predicts nan for b'b'"):
+        writer().encode([b"a", b"b"], [1.0, float("nan")], 0)
+
+
+@pytest.mark.parametrize(
+    "predict",
+    [lambda _: [1.0], lambda _: [1.0, 2.0, 3.0], lambda _: np.zeros((2, 1)), lambda _: 1.0],
+    ids=["too few", "too many", "a matrix", "a number"],
+)
+def test_a_model_that_returns_another_number_of_values_is_not_trusted(predict: Predict[RideStarted]) -> None:
+    handle = predictions_of(predict, "predictions", writer(), lambda: 0)
+    with pytest.raises(ValueError, match=r"model tip: values of shape \(.*\) for 2 events"):
+        handle(events_of("a", "b"))
+
+
+def test_a_prediction_of_nobody_is_refused_and_costs_only_its_record() -> None:
+    handle = predictions_of(lambda rides: [1.0] * len(rides), "predictions", writer(), lambda: 0)
+    results = isolate(handle, Events.of(RideStarted, [ride("a"), ride("b"), ride("c")], ["a", "", "c"]))
+    assert [str(result) for result in results if isinstance(result, Exception)] == [
+        "a prediction needs a subject: its id is empty"
+    ]
+    assert isinstance(results[1], ValueError)
+
+
+def test_a_model_without_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="a model needs a name"):
+        writer(model="")

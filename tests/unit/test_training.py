@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 from sklearn.dummy import DummyRegressor
 
 from braidstream.errors import SettingsError
@@ -14,7 +15,14 @@ from braidstream.models.folder import is_model
 from braidstream.models.loading import load
 from braidstream.models.training import MIN_ROWS, TrainingData, errors, train
 
-FEATURES: FeatureSet[float] = FeatureSet(("size",), lambda events: np.array(events, np.float32)[:, None])
+
+class Item(BaseModel):
+    """Something that has a price."""
+
+    size: float
+
+
+FEATURES: FeatureSet[Item] = FeatureSet(("size",), lambda items: items["size"].astype(np.float32)[:, None])
 DATA = TrainingData(
     matrix=np.arange(10, dtype=np.float32)[:, None],
     target=np.array([1.0, 1, 1, 1, 1, 1, 1, 1, 3, 5]),
@@ -31,13 +39,13 @@ def test_metrics_are_of_a_model_that_has_not_seen_the_latest_rows_and_the_model_
     card = train("price", DummyRegressor(), FEATURES, DATA, tmp_path / "price", schema_id=7)
     assert card.metrics == {"rmse": 10**0.5, "mae": 3.0}
     model = load(str(tmp_path / "price"))
-    assert model.predict(FEATURES.build([0.0])) == pytest.approx([1.6])
+    assert model.predict(FEATURES.matrix([Item(size=0)])) == pytest.approx([1.6])
 
 
 def test_a_target_above_the_limit_is_learned_as_the_limit_and_measured_as_it_is(tmp_path: Path) -> None:
     card = train("price", DummyRegressor(), FEATURES, DATA, tmp_path / "price", schema_id=7, target_limit=2)
     assert card.metrics == {"rmse": 10**0.5, "mae": 3.0}
-    assert load(str(tmp_path / "price")).predict(FEATURES.build([0.0])) == pytest.approx([1.2])
+    assert load(str(tmp_path / "price")).predict(FEATURES.matrix([Item(size=0)])) == pytest.approx([1.2])
 
 
 def test_the_card_tells_the_data_apart(tmp_path: Path) -> None:
