@@ -80,7 +80,8 @@ class _Cursor:
         return values
 
     def float(self) -> NDArray[np.float64]:
-        values = self._floats[self.at].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            values = self._floats[self.at].astype(np.float64)
         self._advance(4)
         return values
 

@@ -70,6 +70,9 @@ class FieldType:
 
     def accepts(self, values: Array) -> Flags:
         """Which values pydantic would take; for text, `values` are the lengths in characters."""
+        if self.kind == "float":
+            # As pydantic does: its bounds are compared with the float that an integer becomes.
+            values = values.astype(np.float64, copy=False)
         good = np.isfinite(values) if self.finite and self.kind == "float" else np.ones(len(values), np.bool_)
         for rule, holds in _BOUNDS.items():
             if (limit := self.rules.get(rule)) is not None:
