@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from testcontainers.core.network import Network
 
-from bench import decisions, end_to_end, latency, machine, memory, producer, report, rivals, scoring
+from bench import decisions, end_to_end, latency, machine, memory, producer, report, rivals, scoring, stages
 from bench.measurements import Measurement, Report
 from bench.records import FEATURES, Backlog
 from bench.setting import Part, Setting
@@ -40,6 +40,7 @@ _PARTS: dict[str, Part] = {
     "producer": producer.full,
     "end-to-end": end_to_end.full,
     "latency": latency.full,
+    "stages": stages.full,
     "memory": memory.full,
     "peers": rivals.full,
 }

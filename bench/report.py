@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,7 +26,8 @@ _COLUMNS = {
     "rides_per_s": _Column("rides/s", 0, spread=True),
     "printed_per_s": _Column("as printed", 0),
     "cpu": _Column("CPU", 2),
-    "cpu_us": _Column("CPU µs/rec.", 1),
+    "cpu_us": _Column("CPU µs/rec.", 2),
+    "wall_us": _Column("wall µs/rec.", 2),
     "machine_cpu": _Column("all CPU", 2),
     "p50_ms": _Column("p50 ms", 1),
     "p99_ms": _Column("p99 ms", 1, spread=True),
@@ -61,13 +63,12 @@ def show(report: Report, console: Console) -> None:
 
 
 def markdown(report: Report) -> str:
-    """The same as markdown, with a chart of the throughputs."""
+    """The same as markdown, with charts of the throughputs."""
     blocks = ["\n".join(f"- {line}" for line in _about(report)), _NOTE]
     for title, header, rows in _tables(report.measurements):
         lines = [f"### {title}", "", _line(header), _line(["---", *["---:"] * (len(header) - 1)])]
         blocks.append("\n".join([*lines, *map(_line, rows)]))
-    if chart := _chart(report.measurements):
-        blocks.append(chart)
+    blocks += _charts(report.measurements)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -114,18 +115,18 @@ def _about(report: Report) -> list[str]:
     ]
 
 
-def _chart(measurements: Sequence[Measurement]) -> str:
-    own = [m for m in measurements if "records_per_s" in m.figures]
-    bars = {
-        f"{part}: {subject}": Spread.of(list(by_run(own, part, subject, "records_per_s").values())).median
-        for part, subject in _distinct((m.part, m.subject) for m in own)
-    }
-    if not bars:
-        return ""
-    names = ", ".join(f'"{name}"' for name in bars)
-    values = ", ".join(f"{value:.0f}" for value in bars.values())
-    lines = ["```mermaid", "xychart-beta horizontal", '  title "Records a second"', f"  x-axis [{names}]"]
-    return "\n".join([*lines, '  y-axis "records/s"', f"  bar [{values}]", "```"])
+def _charts(measurements: Sequence[Measurement]) -> Iterator[str]:
+    """A chart of each part that has throughputs, in records a second or else in rides."""
+    for part in _distinct(m.part for m in measurements):
+        own = [m for m in measurements if m.part == part]
+        for figure in ("records_per_s", "rides_per_s"):
+            names = _distinct(m.subject for m in own if figure in m.figures)
+            if names:
+                rates = [Spread.of(list(by_run(own, part, name, figure).values())).median for name in names]
+                title = json.dumps(f"{part.capitalize()}, {_COLUMNS[figure].title}")
+                lines = ["```mermaid", "xychart-beta horizontal", f"  title {title}", f"  x-axis {json.dumps(names)}"]
+                yield "\n".join([*lines, f"  bar {json.dumps([round(rate) for rate in rates])}", "```"])
+                break
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ from bench.measurements import (
     require_counts,
 )
 from bench.records import Backlog, ride_id, ride_number
+from bench.staged import SEAMS, Seam, Stopwatch
 from braidstream.avro import Codec, LocalSchemas
 from braidstream.errors import SettingsError
 from consumers.duration.train import DURATION
@@ -112,6 +113,46 @@ def test_usage_is_that_of_the_samples_around_the_time() -> None:
     assert usage(samples, 2.5, 5.5) == usage(samples, 2, 6)
     assert usage(samples, 2, 6).own == 2
     assert usage(samples, 2, 6).machine == 8
+
+
+# Stopwatches
+
+
+def test_a_stage_is_charged_without_the_stages_inside_it() -> None:
+    now = 0.0
+    stopwatch = Stopwatch(cpu=lambda: now, clock=lambda: 2 * now)
+
+    def spend(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def outer() -> None:
+        spend(1)
+        stopwatch.timed("inner", spend)(5)
+        stopwatch.timed("inner", spend)(7)
+        spend(2)
+
+    stopwatch.timed("outer", outer)()
+
+    assert stopwatch.cpu == {"outer": 3, "inner": 12}
+    assert stopwatch.wall == {"outer": 6, "inner": 24}
+
+
+def test_a_stage_that_fails_is_charged_and_raises() -> None:
+    ticks = iter(range(100))
+    stopwatch = Stopwatch(cpu=lambda: float(next(ticks)), clock=lambda: 0.0)
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        stopwatch.timed("stage", fail)()
+    assert stopwatch.cpu == {"stage": 1}
+
+
+@pytest.mark.parametrize("seam", SEAMS, ids=lambda seam: f"{seam.owner.__name__}.{seam.name}")
+def test_every_stage_is_a_function_of_the_worker(seam: Seam) -> None:
+    assert callable(getattr(seam.owner, seam.name))
 
 
 # Bars
