@@ -45,10 +45,18 @@ class Publisher(Protocol):
         ...
 
     def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> None:
-        """Publish and commit, all or nothing as far as the guarantee goes.
+        """Publish; with transactions this commits the offsets too, all or nothing. Any thread may call this.
 
         Raises `RetriableError` when nothing was committed, `OutcomeUnknown` when that cannot be told, `FatalError`
         when the process must end.
+        """
+        ...
+
+    def commit(self, offsets: list[TopicPartition]) -> None:
+        """Commit the offsets of what was published, where that does not; to be called in the consumer's thread.
+
+        A commit from another thread has been seen to wait for ever while the consumer was in a rebalance's callback.
+        Raises `OutcomeUnknown`: the records are in the log.
         """
         ...
 
@@ -156,6 +164,9 @@ class TransactionalPublisher:
         self._open = False
         self._fenced = False
 
+    def commit(self, offsets: list[TopicPartition]) -> None:
+        """Nothing: the transaction has committed them."""
+
     def renew(self) -> None:
         """A new producer with the same transactional id, if the old one was thrown away."""
         if self._producer is None:
@@ -229,7 +240,7 @@ class AtLeastOncePublisher:
         self._producer = self._make_producer()
 
     def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> None:
-        """Produce, wait for every acknowledgement, then commit; the group's metadata plays no part."""
+        """Produce, and wait for every acknowledgement; offsets and the group's metadata play no part."""
         assert self._producer is not None, "start or renew comes first"
         failed: list[str] = []
 
@@ -248,10 +259,9 @@ class AtLeastOncePublisher:
             raise OutcomeUnknown(f"{left} records were not acknowledged within {self._timeout:g} s")
         if failed:
             raise OutcomeUnknown(f"{len(failed)} records were not acknowledged, first {failed[0]}")
-        if offsets:
-            self._commit_flushed(offsets)
 
-    def _commit_flushed(self, offsets: list[TopicPartition]) -> None:
+    def commit(self, offsets: list[TopicPartition]) -> None:
+        """Commit the offsets and wait for it."""
         try:
             self._commit(offsets)
         except RetriableError as error:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -30,6 +31,28 @@ class Health(Protocol):
     """Hears at every turn that the worker goes on, why it is not ready (None when it is), and what it owns."""
 
     def beat(self, waiting_for: str | None, partitions: int) -> None: ...
+
+
+class _Publication:
+    """A batch that is being published in the background."""
+
+    def __init__(self, work: Work, published: Future[None], commit: Callable[[], None]) -> None:
+        self.work = work
+        self.error: Exception | None = None
+        self._published = published
+        self._commit = commit
+        self._finished = False
+
+    def finish(self) -> None:
+        """Wait until it is published, and commit its offsets; `error` is what went wrong."""
+        if self._finished:
+            return
+        self._finished = True
+        try:
+            self._published.result()
+            self._commit()
+        except Exception as error:
+            self.error = error
 
 
 class Worker:
@@ -64,7 +87,7 @@ class Worker:
         self._health = health
         self._outage = outage
         self._background = background or ThreadPoolExecutor(1, "publishing")
-        self._publishing: tuple[Future[None], Work] | None = None
+        self._publication: _Publication | None = None
         self._clock = clock
         self._sleep = sleep
         self._stopping = False
@@ -151,12 +174,14 @@ class Worker:
             self._committed(work)
             return
         offsets = self._inbox.next_offsets(work.partitions)
+        commit = partial(self._publisher.commit, offsets)
         if len(batch.records) < BACKLOG * self._batch_size:
             self._publisher.publish(work.records, offsets, batch.group)
+            commit()
             self._committed(work)
         else:
-            future = self._background.submit(self._publisher.publish, work.records, offsets, batch.group)
-            self._publishing = (future, work)
+            published = self._background.submit(self._publisher.publish, work.records, offsets, batch.group)
+            self._publication = _Publication(work, published, commit)
 
     def _committed(self, work: Work) -> None:
         if work.partitions:
@@ -165,19 +190,21 @@ class Worker:
         self._counts += work.counts
 
     def _drain(self) -> None:
-        """Wait until nothing is being published. What went wrong is raised by the next turn."""
-        if self._publishing is not None:
-            self._publishing[0].exception()
+        """Finish what is being published. What went wrong is raised by the next turn."""
+        if self._publication is not None:
+            self._publication.finish()
 
     def _settle(self) -> None:
-        """Wait for what is being published; raises `RetriableError` when it is not in the log."""
-        if self._publishing is not None:
-            (future, work), self._publishing = self._publishing, None
-            try:
-                future.result()
-            except KafkaException as error:
-                raise RetriableError(error.args[0].str()) from error
-            self._committed(work)
+        """Finish what is being published; raises `RetriableError` when it is not in the log."""
+        publication, self._publication = self._publication, None
+        if publication is None:
+            return
+        publication.finish()
+        if isinstance(publication.error, KafkaException):
+            raise RetriableError(publication.error.args[0].str()) from publication.error
+        if publication.error is not None:
+            raise publication.error
+        self._committed(publication.work)
 
     def _go_back(self, error: RetriableError) -> None:
         """Undo the batch in hand, so that it is read again; raises `UnavailableError` when failing has lasted too long.
