@@ -86,7 +86,7 @@ class Subjects:
         """Take what the changelog says: not staged."""
         self._hold(subject_id, self._held.get(subject_id), state)
         if subject_id in self._forget_at:
-            self._compact(subject_id, self._record(subject_id))
+            self._compact(subject_id, self._record(subject_id, state))
 
     def expires(self, subject_id: str, at: int, queue: Expiries) -> bool:
         """Whether an entry of `waits`, `deadlines` or `memories` is (still) true."""
@@ -103,7 +103,8 @@ class Subjects:
     def records(self) -> Mapping[str, bytes | None]:
         """What is staged, as it is to be written to the changelog; None is a tombstone."""
         if self._records is None:
-            self._records = {subject_id: self._record(subject_id) for subject_id in self._before}
+            get, record = self._held.get, self._record
+            self._records = {subject_id: record(subject_id, get(subject_id)) for subject_id in self._before}
         return self._records
 
     def commit(self) -> None:
@@ -124,8 +125,7 @@ class Subjects:
     def _state(self, held: State | bytes | None) -> State | None:
         return self._format.decode(held) if isinstance(held, bytes) else held
 
-    def _record(self, subject_id: str) -> bytes | None:
-        held = self._held.get(subject_id)
+    def _record(self, subject_id: str, held: State | bytes | None) -> bytes | None:
         return self._format.encode(subject_id, held) if isinstance(held, State) else held
 
     def _compact(self, subject_id: str, record: bytes | None) -> None:
@@ -137,20 +137,20 @@ class Subjects:
 
     def _hold(self, subject_id: str, old: State | bytes | None, state: State | None) -> None:
         before, after = self._queue(old), self._queue(state)
-        if before is not after:
-            self.open += (after is self.deadlines) - (before is self.deadlines)
-            self.waiting += (after is self.waits) - (before is self.waits)
         was_at = old.expires_at if isinstance(old, State) else self._forget_at.get(subject_id)
-        if before is self.memories:
-            del self._forget_at[subject_id]
         if state is None or after is None:
             self._held.pop(subject_id, None)
-            return
-        self._held[subject_id] = state
-        if after is self.memories:
-            self._forget_at[subject_id] = state.expires_at
-        if before is not after or state.expires_at != was_at:
+        else:
+            self._held[subject_id] = state
+            if before is after and state.expires_at == was_at:
+                return
             after.add(state.expires_at, subject_id)
+        self.open += (after is self.deadlines) - (before is self.deadlines)
+        self.waiting += (after is self.waits) - (before is self.waits)
+        if state is not None and after is self.memories:
+            self._forget_at[subject_id] = state.expires_at
+        elif before is self.memories:
+            del self._forget_at[subject_id]
 
     def _queue(self, held: State | bytes | None) -> Expiries | None:
         """Where it says when this expires."""

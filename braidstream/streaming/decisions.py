@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
@@ -282,15 +283,10 @@ class DecisionProcessor(Generic[E]):
         work.counts += Counter(changes.counts)
         work.counts["decisions"] += len(changes.decisions)
         self._tell_of_late_ones(work, number, changes.decisions)
-        topics, head = self._topics, self._decision_head
-        work.records += [
-            OutRecord(topics.decisions, number, made.subject_id.encode(), encoding.decision(head, made), _NO_HEADERS)
-            for made in changes.decisions
-        ]
-        work.records += [
-            OutRecord(topics.state, number, subject_id.encode(), value, _NO_HEADERS)
-            for subject_id, value in changes.states.items()
-        ]
+        made, head, states = changes.decisions, self._decision_head, changes.states
+        values = [encoding.decision(head, decided) for decided in made]
+        work.records += _out(self._topics.decisions, number, [decided.subject_id for decided in made], values)
+        work.records += _out(self._topics.state, number, states.keys(), states.values())
         if changes.counts.get("orphans"):
             self._log.warning(
                 "predictions without a subject dropped", partition=number, subjects=changes.counts["orphans"]
@@ -309,3 +305,8 @@ class DecisionProcessor(Generic[E]):
                 decisions=len(late),
                 most_seconds_after_deadline=(max(late) - self._rules.deadline) / 1000,
             )
+
+
+def _out(topic: str, number: int, subject_ids: Iterable[str], values: Iterable[bytes | None]) -> Iterator[OutRecord]:
+    keys = map(str.encode, subject_ids)
+    return map(OutRecord, repeat(topic), repeat(number), keys, values, repeat(_NO_HEADERS))
