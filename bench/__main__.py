@@ -36,6 +36,7 @@ _TRAINED_ON = _DATA / "green_tripdata_2023-01.parquet"
 _PARTS: dict[str, Part] = {
     "ceilings": scoring.ceilings,
     "scoring": scoring.full,
+    "partitions": scoring.by_partitions,
     "decisions": decisions.full,
     "producer": producer.full,
     "end-to-end": end_to_end.full,

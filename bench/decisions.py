@@ -17,8 +17,8 @@ OPEN = (1_000, 1_000_000)
 READ = 3
 """Records that are read for a decision: the ride and a prediction of each model."""
 
-_OPEN_FOR_BYTES = 100_000
-"""From so many open rides on, the worker's growth says what one of them takes."""
+_MANY = 100_000
+"""From so many open rides on, the worker's growth and its restoring say what one of them takes."""
 
 
 def quick(setting: Setting) -> Iterator[Measurement]:
@@ -85,9 +85,11 @@ def _decide(setting: Setting, arena: Arena, guarantee: str, rides: int, open_rid
         "cpu_us": used.own / read_per_s * 1e6,
         "machine_cpu": used.machine,
         "peak_mb": peak,
-        "restore_s": _restore(setting, arena, guarantee, rides + open_rides),
     }
-    return figures | ({"bytes_per_open": grown * 1e6 / open_rides} if open_rides >= _OPEN_FOR_BYTES else {})
+    if open_rides >= _MANY:
+        figures["bytes_per_open"] = grown * 1e6 / open_rides
+        figures["restore_s"] = _restore(setting, arena, guarantee, rides + open_rides)
+    return figures
 
 
 def _restore(setting: Setting, arena: Arena, guarantee: str, rides: int) -> float:

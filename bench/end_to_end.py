@@ -53,7 +53,7 @@ def _decide_all(setting: Setting, arena: Arena, guarantee: str, rides: int) -> F
     start, end = int(first.min()) / 1000, int(stamps.max()) / 1000
     used = usage(samples, start, end)
     return {
-        "rides_per_s": rides / (end - start),
+        "decided_per_s": rides / (end - start),
         "cpu": used.own,
         "cpu_us": used.own * (end - start) / rides * 1e6,
         "machine_cpu": used.machine,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -23,19 +24,20 @@ class _Column:
 
 _COLUMNS = {
     "records_per_s": _Column("records/s", 0, spread=True),
-    "rides_per_s": _Column("rides/s", 0, spread=True),
+    "decided_per_s": _Column("rides/s", 0, spread=True),
+    "rides_per_s": _Column("rides/s", 0),
     "printed_per_s": _Column("as printed", 0),
     "cpu": _Column("CPU", 2),
-    "cpu_us": _Column("CPU µs/rec.", 2),
-    "wall_us": _Column("wall µs/rec.", 2),
+    "cpu_us": _Column("CPU µs", 2),
+    "wall_us": _Column("wall µs", 2),
     "machine_cpu": _Column("all CPU", 2),
     "p50_ms": _Column("p50 ms", 1),
     "p99_ms": _Column("p99 ms", 1, spread=True),
-    "p99_9_ms": _Column("p99.9 ms", 1, spread=True),
+    "p99_9_ms": _Column("p99.9 ms", 1),
     "idle_cpu": _Column("CPU while idle", 3),
     "now_mb": _Column("MB", 0),
     "peak_mb": _Column("peak MB", 0),
-    "bytes_per_open": _Column("bytes/open ride", 0),
+    "bytes_per_open": _Column("B/open", 0),
     "restore_s": _Column("restore s", 1),
     "wall_s": _Column("process s", 1),
 }
@@ -54,9 +56,11 @@ def show(report: Report, console: Console) -> None:
     """Print every table."""
     console.print(*_about(report), _NOTE, sep="\n")
     for title, header, rows in _tables(report.measurements):
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
         for number, name in enumerate(header):
-            table.add_column(name, justify="right" if number else "left", no_wrap=number == 1)
+            table.add_column(
+                name, justify="right" if number else "left", no_wrap=number > 0, min_width=0 if number else 14
+            )
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -119,7 +123,7 @@ def _charts(measurements: Sequence[Measurement]) -> Iterator[str]:
     """A chart of each part that has throughputs, in records a second or else in rides."""
     for part in _distinct(m.part for m in measurements):
         own = [m for m in measurements if m.part == part]
-        for figure in ("records_per_s", "rides_per_s"):
+        for figure in ("records_per_s", "decided_per_s"):
             names = _distinct(m.subject for m in own if figure in m.figures)
             if names:
                 rates = [Spread.of(list(by_run(own, part, name, figure).values())).median for name in names]

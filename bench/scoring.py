@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bench.arena import Arena
 from bench.measurements import Measurement
@@ -12,6 +13,8 @@ from bench.throughput import Job, measure, pass_through
 from rides.pipeline import RIDES
 
 PART = "scoring"
+
+_PARTITIONS = (1, 6, 24, 96)
 
 
 def ceilings(setting: Setting) -> Iterator[Measurement]:
@@ -38,6 +41,16 @@ def full(setting: Setting) -> Iterator[Measurement]:
             jobs.append(scorer(setting, arena, "duration", guarantee, workers=2))
             jobs.append(scorer(setting, arena, "duration", guarantee, exported=False))
         yield from alternate(setting, arena, PART, jobs)
+
+
+def by_partitions(setting: Setting) -> Iterator[Measurement]:
+    """One worker beside the ceiling, exactly once, on few and on many partitions."""
+    for partitions in _PARTITIONS:
+        own = replace(setting, partitions=partitions)
+        with filled(own) as arena:
+            jobs = [_ceiling(own, arena, EXACTLY_ONCE), scorer(own, arena, "duration", EXACTLY_ONCE)]
+            named = [replace(job, name=f"{job.name}, {partitions} partitions") for job in jobs]
+            yield from alternate(own, arena, "partitions", named)
 
 
 @contextmanager

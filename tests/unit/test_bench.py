@@ -250,7 +250,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, content: str) -> None:
         Report.load(path)
 
 
-def test_the_tables_fit_into_100_columns() -> None:
+def test_a_table_has_medians_and_the_spread_of_rates() -> None:
     screen = io.StringIO()
     figures = {"records_per_s": 123_456.7, "cpu": 0.98, "cpu_us": 7.25, "machine_cpu": 1.75, "peak_mb": 150.4}
     measured = [
@@ -261,9 +261,46 @@ def test_the_tables_fit_into_100_columns() -> None:
 
     report.show(Report(CONTEXT, measured), Console(file=screen, width=100))
 
-    assert max(map(len, screen.getvalue().splitlines())) <= 100
     assert "246,913 (123,457-370,370)" in screen.getvalue()
     assert "a CPU, 2 cores" in screen.getvalue().replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("part", "subject", "figures", "last"),
+    [
+        (
+            "scoring",
+            "duration by scikit-learn, at least once",
+            "records_per_s cpu cpu_us machine_cpu peak_mb",
+            "peak MB",
+        ),
+        (
+            "decisions",
+            "exactly once, 1,000,000 open",
+            "records_per_s rides_per_s cpu cpu_us machine_cpu peak_mb bytes_per_open restore_s",
+            "restore s",
+        ),
+        (
+            "latency",
+            "pipeline, at least once, 1,000/s to prediction",
+            "p50_ms p99_ms p99_9_ms idle_cpu",
+            "CPU while idle",
+        ),
+    ],
+)
+def test_the_tables_fit_into_100_columns(part: str, subject: str, figures: str, last: str) -> None:
+    large = {"records_per_s": 100_000.0, "rides_per_s": 100_000.0, "bytes_per_open": 600.0}
+    measured = [
+        Measurement(part, subject, run, {name: large.get(name, 160.0) * (1 + run) for name in figures.split()})
+        for run in range(3)
+    ]
+    screen = io.StringIO()
+
+    report.show(Report(CONTEXT, measured), Console(file=screen, width=100))
+
+    assert max(map(len, screen.getvalue().splitlines())) <= 100
+    assert "…" not in screen.getvalue()
+    assert last in screen.getvalue()
 
 
 def test_markdown_has_the_tables_the_bars_and_a_chart() -> None:
