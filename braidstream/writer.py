@@ -8,7 +8,7 @@ from typing import Any, Generic, Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from braidstream.avro import Codec, E
+from braidstream.avro import Codec, E, split
 from braidstream.column_writer import Column, ColumnWriter
 from braidstream.errors import FatalError
 from braidstream.pipeline import Topic
@@ -16,7 +16,7 @@ from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
 
-# Reporting every event costs as much as sending it. The client wants a bool here, where all else is text.
+# Hearing of every success would cost up to half as much as sending. The client wants a bool here, all else is text.
 _REPORT_FAILURES_ONLY = {"delivery.report.only.error": True}
 
 
@@ -26,16 +26,14 @@ class EventWriter(Generic[E]):
     `timeout` in seconds bounds `flush`. A writer is used by one thread.
     """
 
-    def __init__(
-        self, topic: Topic[E], name: str, codec: Codec[E], producer: Producer, *, schema_id: int, timeout: float
-    ) -> None:
+    def __init__(self, topic: Topic[E], name: str, codec: Codec[E], producer: Producer, timeout: float) -> None:
         self._topic = topic
         self._name = name
         self._codec = codec
-        self._schema_id = schema_id
         self._producer = producer
         self._timeout = timeout
         self._handed_over = 0
+        self._flushed = 0
         self._failed = 0
         self._failure: str | None = None
 
@@ -49,8 +47,8 @@ class EventWriter(Generic[E]):
     @property
     def acknowledged(self) -> int:
         """How many events the broker has confirmed: after `flush` exactly, before it at least."""
-        # What the client counts as waiting may include a notice of its own.
-        return max(self._handed_over - len(self._producer) - self._failed, 0)
+        # What the client counts as waiting may include notices of its own.
+        return max(self._handed_over - len(self._producer) - self._failed, self._flushed)
 
     def send(self, event: E) -> None:
         """Hand over one event; waits while the queue is full. Raises `FatalError` when an earlier one was refused."""
@@ -76,7 +74,7 @@ class EventWriter(Generic[E]):
                 except BufferError:
                     self.poll(0.1)
                 except KafkaException as error:
-                    raise FatalError(f"{self._name}, key {key.decode()}: {error.args[0].str()}") from error
+                    raise FatalError(f"{self._name}, key {key!r}: {error.args[0].str()}") from error
                 else:
                     self._handed_over += 1
                     break
@@ -93,10 +91,12 @@ class EventWriter(Generic[E]):
         self._require_no_failure()
         if left:
             raise FatalError(f"{left} events were not acknowledged within {self._timeout:g} s (BROKER_TIMEOUT)")
+        self._flushed = self._handed_over
 
     @cached_property
     def _columns(self) -> ColumnWriter:
-        return ColumnWriter(self._topic.event_type.latest, self._schema_id)
+        schema_id, _ = split(self._codec.header)
+        return ColumnWriter(self._topic.event_type.latest, schema_id)
 
     def _on_delivery(self, error: KafkaError | None, message: Message[Any, Any]) -> None:
         if error is None:
@@ -116,9 +116,7 @@ def open_writer(topic: Topic[E], settings: Settings) -> EventWriter[E]:
     name = settings.named(topic.name)
     if not topics.is_embedded(topics.await_broker(client, settings)):
         topics.check(client, [topics.TopicSpec(name, settings.partitions, {})], settings)
-    schemas = schemas_for(settings, [topic.event_type])
-    codec: Codec[Any] = Codec(topic.event_type, schemas, name)
+    codec: Codec[Any] = Codec(topic.event_type, schemas_for(settings, [topic.event_type]), name)
     quiet = settings.model_copy(update={"kafka": {**settings.kafka, **_REPORT_FAILURES_ONLY}})
     producer: Any = clients.plain_producer(quiet, settings.named("writer"))
-    schema_id = schemas.id_of(topic.event_type, f"{name}-value")
-    return EventWriter(topic, name, codec, producer, schema_id=schema_id, timeout=settings.broker_timeout)
+    return EventWriter(topic, name, codec, producer, settings.broker_timeout)

@@ -101,6 +101,6 @@ def test_a_full_queue_is_waited_for(broker: EmbeddedBroker) -> None:
 
 def test_a_record_that_the_client_refuses_is_named(broker: EmbeddedBroker) -> None:
     writer = open_writer(RIDES.subjects, settings(broker, **{"message.max.bytes": "1000"}))
-    with pytest.raises(FatalError, match="ride_started, key big: "):
+    with pytest.raises(FatalError, match="ride_started, key b'big': "):
         writer.send_many([b"big"], [bytes(2000)])
     assert writer.acknowledged == 0
