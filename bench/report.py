@@ -59,7 +59,7 @@ def show(report: Report, console: Console) -> None:
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
         for number, name in enumerate(header):
             table.add_column(
-                name, justify="right" if number else "left", no_wrap=number > 0, min_width=0 if number else 14
+                name, justify="right" if number else "left", no_wrap=number > 0, min_width=0 if number else 10
             )
         for row in rows:
             table.add_row(*row)
