@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import time
@@ -226,6 +227,9 @@ def _run(settings_type: type[S], start: Callable[[S], Worker]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = settings_type.load()
     logs.configure(settings.log_level, settings.log_format)
+    # A batch is thousands of tuples that soon go, none in a cycle: looking for cycles at every 700th of them, as
+    # is the default, took a sixth of the time.
+    gc.set_threshold(50_000)
     start(settings).run()
 
 

@@ -217,6 +217,7 @@ def _outputs(
             continue
         source_key, number = source.key(), source.partition() or 0
         headers: Headers = [topic_header, partition_headers[number], ("source.offset", b"%d" % (source.offset() or 0))]
-        headers += [header for header in raw_headers(source) if header[0] == "traceparent"]
+        if passed := raw_headers(source):
+            headers += [header for header in passed if header[0] == "traceparent"]
         for to, key, value in outputs:
             yield OutRecord(to, number if key == source_key else PARTITIONED_BY_KEY, key, value, headers)
