@@ -20,7 +20,7 @@ def full(setting: Setting) -> Iterator[Measurement]:
     rides = max(_LEAST, setting.rides)
     with filled(setting.smaller(0)) as arena:
         job = scorer(setting, arena, "duration", EXACTLY_ONCE)
-        with job.start(0) as worker:
+        with job.start() as worker:
             for done in range(_ROUNDS):
                 arena.fill(job.reads[0], setting.backlog.rides(done * rides, (done + 1) * rides))
                 watch(arena, job.group, job.reads, [worker])

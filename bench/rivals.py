@@ -67,4 +67,4 @@ def _job(setting: Setting, peer: Peer, group: str, guarantee: str, *, reads: str
     )
     start = partial(setting.start, argv, {}, peer.name)
     name = subject(peer.name, guarantee)
-    return Job(name, lambda _: start(), group, [reads], writes, guarantee, group_is_new=True)
+    return Job(name, start, group, [reads], writes, guarantee, group_is_new=True)

@@ -66,13 +66,16 @@ class Setting:
             own["MODEL_URI"] = str(self.models / module.removeprefix("consumers."))
         return self.start([sys.executable, "-m", module], {**own, **environ}, name)
 
-    def await_ready(self, worker: Child, name: str) -> None:
-        """Wait until the worker started under this name owns partitions and has restored what it knew."""
+    def await_ready(self, worker: Child, name: str, most: int | None = None) -> None:
+        """Wait until the worker started under this name owns partitions and has restored what it knew.
+
+        `most` is the most partitions that it owns when it shares them with others.
+        """
         deadline = time.monotonic() + _READY_PATIENCE
         while True:
             with suppress(OSError, ValueError):
                 state = json.loads(self._health(name).read_text())
-                if state["waiting_for"] is None and state["partitions"]:
+                if state["waiting_for"] is None and 0 < state["partitions"] <= (most or self.partitions):
                     return
             worker.require_running()
             if time.monotonic() > deadline:

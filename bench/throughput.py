@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from bench.arena import PASSED_THROUGH, Arena
 from bench.children import Child, Sample, sample, usage
@@ -17,26 +17,23 @@ from braidstream.errors import FatalError
 _POLL = 0.1
 _PATIENCE = 600.0
 _START = 0.05
-"""The share of the records that is left out: it holds the processes' start."""
-_START_OF_MANY = 0.25
-"""The same for more than one worker: the first to come is alone at first."""
+"""The share of the records that is left out: it holds the process's start."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Processes that read topics as one group and write a topic; all by their full names.
+    """A process that reads topics as a group and writes a topic; all by their full names.
 
-    `start` starts the process of this number. Each ride is written `times` times. A job whose `group_is_new` is
-    measured once; the group of any other is deleted after each run.
+    Each ride is written `times` times. A job whose `group_is_new` is measured once; the group of any other is deleted
+    after each run.
     """
 
     name: str
-    start: Callable[[int], Child]
+    start: Callable[[], Child]
     group: str
     reads: Sequence[str]
     writes: str
     guarantee: str
-    workers: int = 1
     times: int = 1
     group_is_new: bool = False
 
@@ -48,24 +45,29 @@ def pass_through(setting: Setting, arena: Arena, reads: Sequence[str], guarantee
     argv += ["--group", group, "--guarantee", GUARANTEES[guarantee], "--batch", str(setting.batch)]
     for topic in reads:
         argv += ["--input", topic]
-    name = f"pass-through, {guarantee}"
-    return Job(name, lambda _: setting.start(argv, {}, "pass-through"), group, reads, output, guarantee, 1, times)
+    start = partial(setting.start, argv, {}, "pass-through")
+    return Job(f"pass-through, {guarantee}", start, group, reads, output, guarantee, times)
 
 
 def measure(arena: Arena, job: Job, rides: int) -> Figures:
     """Run the job over the backlog once; raises a `BraidstreamError` when it fails, or loses or repeats a ride."""
-    with ExitStack() as stack:
-        children = [stack.enter_context(job.start(number)) for number in range(job.workers)]
-        samples = watch(arena, job.group, job.reads, children)
-        peak = sum(child.memory_mb(peak=True) for child in children)
-        for child in children:
-            child.stop()
-    numbers, stamps = arena.read(job.writes)
-    require_counts(numbers, rides, job.times, exactly=job.guarantee == EXACTLY_ONCE)
+    with job.start() as child:
+        figures = finish(arena, job, [child], rides)
     arena.clear(job.writes)
     if not job.group_is_new:
         arena.forget(job.group)
-    rate, start, end = rate_after(stamps, _START if job.workers == 1 else _START_OF_MANY)
+    return figures
+
+
+def finish(arena: Arena, job: Job, children: Sequence[Child], rides: int) -> Figures:
+    """Wait for the end of the backlog, stop the processes, and see what they have written."""
+    samples = watch(arena, job.group, job.reads, children)
+    peak = sum(child.memory_mb(peak=True) for child in children)
+    for child in children:
+        child.stop()
+    numbers, stamps = arena.read(job.writes)
+    require_counts(numbers, rides, job.times, exactly=job.guarantee == EXACTLY_ONCE)
+    rate, start, end = rate_after(stamps, _START)
     used = usage(samples, start, end)
     return {
         "records_per_s": rate,
