@@ -25,6 +25,7 @@ Guarantee = Literal["exactly_once", "at_least_once"]
 _OWN = {
     "auto.offset.reset": "a group without offsets starts at the beginning, and a lost offset stops the worker",
     "client.id": "it is the group's name",
+    "delivery.report.only.error": "it is always on",
     "enable.auto.commit": "offsets are committed with the results",
     "enable.auto.offset.store": "offsets are committed with the results",
     "enable.idempotence": "it is always on",

@@ -16,9 +16,6 @@ from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
 
-# Hearing of every success would cost up to half as much as sending. The client wants a bool here, all else is text.
-_REPORT_FAILURES_ONLY = {"delivery.report.only.error": True}
-
 
 class EventWriter(Generic[E]):
     """Sends events of one topic, keyed so that Java's clients choose the same partitions (murmur2).
@@ -117,6 +114,5 @@ def open_writer(topic: Topic[E], settings: Settings) -> EventWriter[E]:
     if not topics.is_embedded(topics.await_broker(client, settings)):
         topics.check(client, [topics.TopicSpec(name, settings.partitions, {})], settings)
     codec: Codec[Any] = Codec(topic.event_type, schemas_for(settings, [topic.event_type]), name)
-    quiet = settings.model_copy(update={"kafka": {**settings.kafka, **_REPORT_FAILURES_ONLY}})
-    producer: Any = clients.plain_producer(quiet, settings.named("writer"))
+    producer: Any = clients.plain_producer(settings, settings.named("writer"))
     return EventWriter(topic, name, codec, producer, settings.broker_timeout)

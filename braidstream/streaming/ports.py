@@ -92,8 +92,11 @@ class Producer(Protocol):
         partition: int,
         on_delivery: Callable[[Any, Message], None] | None,
         *,
-        headers: Headers,
-    ) -> None: ...
+        headers: Headers | None,
+    ) -> None:
+        """`on_delivery` hears of failures only (`delivery.report.only.error`)."""
+        ...
+
     def poll(self, timeout: float) -> int: ...
     def flush(self, timeout: float) -> int: ...
 

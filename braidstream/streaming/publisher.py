@@ -75,14 +75,14 @@ def _error(exception: KafkaException) -> KafkaError:
 
 
 def _produce(
-    producer: Producer, records: Sequence[OutRecord], on_delivery: Callable[[Any, Message], None] | None = None
+    producer: Producer, records: Sequence[OutRecord], on_failure: Callable[[Any, Message], None] | None = None
 ) -> None:
     produce = producer.produce
     for record in records:
         topic, partition, key, value, headers = record
         while True:
             try:
-                produce(topic, value, key, partition, on_delivery, headers=headers)
+                produce(topic, value, key, partition, on_failure, headers=headers or None)
             except BufferError:
                 producer.poll(_FULL_QUEUE_WAIT)
             except KafkaException as exception:
@@ -244,12 +244,11 @@ class AtLeastOncePublisher:
         assert self._producer is not None, "start or renew comes first"
         failed: list[str] = []
 
-        def on_delivery(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                failed.append(f"{message.topic()} [{message.partition()}]: {error.str()}")
+        def on_failure(error: KafkaError, message: Message) -> None:
+            failed.append(f"{message.topic()} [{message.partition()}]: {error.str()}")
 
         try:
-            _produce(self._producer, records, on_delivery)
+            _produce(self._producer, records, on_failure)
             left = self._producer.flush(self._timeout)
         except KafkaException as exception:
             self._producer = None

@@ -52,11 +52,15 @@ class FakeConsumer:
         self._closed = False
 
     def subscribe(self, topics: list[str], *, on_assign: Rebalance, on_revoke: Rebalance, on_lost: Rebalance) -> None:
-        """Join the group; partitions come with `consume`. Each callback has to assign or unassign."""
+        """Join the group; partitions come with `consume`. Each callback has to assign or unassign.
+
+        A second call only changes the callbacks.
+        """
         assert self._group is not None, "a reader joins no group"
         self._callbacks = on_assign, on_revoke, on_lost
-        self._member = Member(tuple(topics))
-        self._group.join(self._member)
+        if self._member is None:
+            self._member = Member(tuple(topics))
+            self._group.join(self._member)
 
     def consume(self, num_messages: int, timeout: float) -> list[Message]:
         """What is there, at most this many; runs the rebalance callbacks first. Never waits."""
@@ -312,7 +316,7 @@ class FakeProducer:
         partition: int,
         on_delivery: Delivery | None,
         *,
-        headers: list[tuple[str, bytes | None]],
+        headers: list[tuple[str, bytes | None]] | None,
     ) -> None:
         """Write a record; partition -1 chooses by the key."""
         with self._broker.calling("produce"):
@@ -320,18 +324,18 @@ class FakeProducer:
                 is_fatal = self._error is not None and self._error.fatal()
                 raise KafkaException(KafkaError(KafkaError._FATAL if is_fatal else KafkaError._STATE))
             at = Partition(topic, partition if partition >= 0 else self._broker.partition_of(key))
-            error, offset = self._write(at, Record(key, value, headers))
+            error, offset = self._write(at, Record(key, value, headers or []))
             message = Message(topic=topic, partition=at.number, offset=offset, key=key, value=value, error=error)
             self._reports.append((on_delivery, error, message))
 
     def poll(self, timeout: float) -> int:
-        """Give the delivery reports that there are; their number."""
+        """Report the failures among what was delivered; the number of deliveries."""
         if not self._broker.acknowledges:
             return 0
         given = len(self._reports)
         while self._reports:
             on_delivery, error, message = self._reports.popleft()
-            if on_delivery is not None:
+            if on_delivery is not None and error is not None:
                 on_delivery(error, message)
         return given
 

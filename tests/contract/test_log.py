@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
@@ -73,33 +75,28 @@ def test_keys_are_partitioned_as_javas_clients_do(broker: Broker) -> None:
         b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
         b"abc": 479470107,
     }
-    went: dict[bytes, int] = {}
-
-    def note(_: KafkaError | None, message: Message) -> None:
-        went[message.key() or b""] = int(message.partition() or 0)
-
     for key in hashes:
-        producer.produce(topic, value=None, key=key, partition=-1, on_delivery=note, headers=[])
-    producer.flush(10)
+        producer.produce(topic, value=None, key=key, partition=-1, on_delivery=None, headers=None)
+    assert producer.flush(10) == 0
+    consumer = broker.consumer("keys", eager=True)
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(4)])
+    went = {message.key(): message.partition() for message in take(consumer, len(hashes))}
     assert went == {key: (value & 0x7FFFFFFF) % 4 for key, value in hashes.items()}
 
 
-def test_delivery_is_reported_by_poll_or_flush(broker: Broker) -> None:
+def test_only_what_is_not_delivered_is_reported_by_poll_or_flush(broker: Broker) -> None:
     topic = broker.topic("deliveries")
     producer = broker.producer()
-    reports: list[tuple[KafkaError | None, str | None, int | None]] = []
-    for _ in range(2):
-        producer.produce(
-            topic,
-            value=b"x",
-            key=None,
-            partition=1,
-            on_delivery=lambda error, message: reports.append((error, message.topic(), message.partition())),
-            headers=[],
-        )
+    reports: list[tuple[int, str | None, int | None]] = []
+
+    def note(error: KafkaError, message: Message) -> None:
+        reports.append((error.code(), message.topic(), message.partition()))
+
+    for value in (b"x", os.urandom(2_000_000), b"y"):
+        producer.produce(topic, value=value, key=None, partition=1, on_delivery=note, headers=None)
     assert reports == []
     assert producer.flush(10) == 0
-    assert reports == [(None, topic, 1)] * 2
+    assert reports == [(KafkaError.MSG_SIZE_TOO_LARGE, topic, 1)]
 
 
 def test_the_position_is_not_defined_before_something_is_read(broker: Broker) -> None:
