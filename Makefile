@@ -16,7 +16,7 @@ lint: .venv/dev.stamp ## format, lint, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: .venv/dev.stamp ## measure everything, for an hour or two: make bench [JSON=file]
+bench: .venv/dev.stamp ## measure everything, for hours (first bench/peers/setup): make bench [JSON=file]
 	@$(BIN)/python -m bench full $(if $(JSON),--json "$(JSON)")
 
 bench-quick: .venv/dev.stamp ## the main ratios, in about two minutes

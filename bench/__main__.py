@@ -73,8 +73,13 @@ def cli() -> None:
 @click.argument("names", metavar="[quick|full|NAME...]", nargs=-1, type=click.Choice(["quick", "full", *_PARTS]))
 @click.option("--rides", default=400_000, show_default=True, help="Rides that are scored in a run.")
 @click.option("--runs", default=5, show_default=True, help="Runs of everything, one after the other.")
-@click.option("--batch", default=int(WorkerSettings.model_fields["batch_size"].default), show_default=True)
-@click.option("--partitions", default=6, show_default=True)
+@click.option(
+    "--batch",
+    default=int(WorkerSettings.model_fields["batch_size"].default),
+    show_default=True,
+    help="Most records that a worker or the pass-through takes at once.",
+)
+@click.option("--partitions", default=6, show_default=True, help="Partitions of every topic.")
 @click.option(
     "--json", "saved", type=click.Path(dir_okay=False, path_type=Path), help="Write every run's figures here."
 )
@@ -99,8 +104,8 @@ def run(
 
     \b
     quick   the main ratios in about two minutes (the default)
-    full    everything
-    NAME    parts of it: see --help
+    full    everything, in hours
+    NAME    ceilings, scoring, partitions, decisions, producer, end-to-end, latency, stages, memory, peers
     """
     logs.configure("warning", "auto")
     # What was started and created is ended and deleted on the way out.

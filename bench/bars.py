@@ -133,7 +133,7 @@ BARS = (
         )
         for guarantee in guarantees
     ),
-    Bar("producer, events/s", "producer", "python -m producer FILE", at_least=150_000),
+    Bar("producer, events/s", "producer", "python -m producer FILE", figure="printed_per_s", at_least=150_000),
 )
 
 
