@@ -133,7 +133,7 @@ class FakeConsumer:
         assert self._group is not None, "a reader has no offsets"
         assert not asynchronous, "the worker waits for its commits"
         with self._calling("commit"):
-            if (code := self._group.refusal(self.consumer_group_metadata())) is not None:
+            if (code := self._group.refusal(self.consumer_group_metadata(), transactional=False)) is not None:
                 raise KafkaException(KafkaError(code))
             self._group.offsets |= {_partition(tp): tp.offset for tp in offsets}
             return offsets
@@ -285,7 +285,7 @@ class FakeProducer:
                 return
             self._require_not_fenced()
             group = self._broker.group(group_metadata.group)
-            if (code := group.refusal(group_metadata)) is not None:
+            if (code := group.refusal(group_metadata, transactional=True)) is not None:
                 self._error = KafkaError(code, txn_requires_abort=True)
                 raise KafkaException(self._error)
             transaction = self._broker.transaction(str(self._id))

@@ -86,10 +86,13 @@ class Group:
         others = (other.assigned for other in self._members.values() if other is not member)
         return self._targets[member.id] - set().union(*others)
 
-    def refusal(self, metadata: GroupMetadata) -> int | None:
-        """The error code for offsets with this metadata; None when they are accepted."""
+    def refusal(self, metadata: GroupMetadata, *, transactional: bool) -> int | None:
+        """The error code for offsets with this metadata; None when they are accepted.
+
+        Of a consumer that is no member they are, in a transaction, and in a group without members.
+        """
         if metadata.generation == NO_GENERATION:
-            return None  # as the real one does for transactions: from a consumer that is no member
+            return None if transactional or not self._members else KafkaError.UNKNOWN_MEMBER_ID
         if metadata.member_id not in self._members:
             return KafkaError.UNKNOWN_MEMBER_ID
         return None if metadata.generation == self.generation else KafkaError.ILLEGAL_GENERATION

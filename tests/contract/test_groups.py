@@ -159,6 +159,17 @@ def test_the_metadata_of_a_consumer_that_is_no_member_is_not_checked(broker: Bro
     assert committed(member.consumer, topic) == 3
 
 
+def test_a_consumer_that_is_no_member_commits_only_where_there_are_none(broker: Broker) -> None:
+    topic = broker.topic("events")
+    outside = broker.consumer("group", eager=True)
+    outside.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+    member = Member(broker, [topic], eager=True)
+    turn_until(lambda: len(member.owned) == 4, member)
+    refused = failure(lambda: outside.commit(offsets=[TopicPartition(topic, 0, 2)], asynchronous=False))
+    assert refused.code() == KafkaError.UNKNOWN_MEMBER_ID
+    assert committed(member.consumer, topic) == 1
+
+
 def test_the_metadata_of_a_member_that_left_is_refused(broker: Broker) -> None:
     topic = broker.topic("events")
     member = Member(broker, [topic], eager=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from braidstream.testing.broker import FakeBroker
 from braidstream.testing.kit import PolicyKit, ScorerKit
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
+from tests.unit.by_hand import LatePolicyKit, LateScorerKit
 from tests.unit.events import prediction, ride
 
 ERRORS = {
@@ -175,10 +177,10 @@ class Chaos:
 class ScoringChaos(Chaos):
     """Rides are sent to be scored."""
 
-    def __init__(self, guarantee: str) -> None:
+    def __init__(self, guarantee: str, scorer: type[ScorerKit[RideStarted]]) -> None:
         broker = FakeBroker()
         self.kits = [
-            ScorerKit(
+            scorer(
                 RIDES,
                 predict=lambda rides: [float(len(event.ride_id)) for event in rides],
                 model="tip",
@@ -213,20 +215,26 @@ def ends(broker: FakeBroker, topic: str) -> dict[Partition, int]:
 chaos = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
+scorers = pytest.mark.parametrize("scorer", [ScorerKit, LateScorerKit], ids=["at once", "late"])
+"""What is published in the background is published at once, or as late as it can be."""
+
+
+@scorers
 @chaos
-@given(transactional_actions)
-def test_every_ride_is_scored_exactly_once(happens: list[object]) -> None:
-    world = ScoringChaos("exactly_once")
+@given(happens=transactional_actions)
+def test_every_ride_is_scored_exactly_once(scorer: type[ScorerKit[RideStarted]], happens: list[object]) -> None:
+    world = ScoringChaos("exactly_once", scorer)
     for action in happens:
         world.act(action)
     world.settle()
     world.check(repeats=False)
 
 
+@scorers
 @chaos
-@given(plain_actions)
-def test_every_ride_is_scored_at_least_once(happens: list[object]) -> None:
-    world = ScoringChaos("at_least_once")
+@given(happens=plain_actions)
+def test_every_ride_is_scored_at_least_once(scorer: type[ScorerKit[RideStarted]], happens: list[object]) -> None:
+    world = ScoringChaos("at_least_once", scorer)
     for action in happens:
         world.act(action)
     world.settle()
@@ -241,10 +249,10 @@ def accept(known: Known[RideStarted]) -> Verdict | None:
 class DecidingChaos(Chaos):
     """Events and predictions of a few rides are sent in any order, any number of times."""
 
-    def __init__(self) -> None:
+    def __init__(self, policies: type[PolicyKit[RideStarted]]) -> None:
         broker = FakeBroker()
         self.kits = [
-            PolicyKit(
+            policies(
                 RIDES,
                 accept,
                 expected=("duration", "tip"),
@@ -286,10 +294,11 @@ class DecidingChaos(Chaos):
         assert self.kits[0].dead_letters == []
 
 
+@pytest.mark.parametrize("policies", [PolicyKit, LatePolicyKit], ids=["at once", "late"])
 @chaos
-@given(transactional_actions)
-def test_every_ride_is_decided_exactly_once(happens: list[object]) -> None:
-    world = DecidingChaos()
+@given(happens=transactional_actions)
+def test_every_ride_is_decided_exactly_once(policies: type[PolicyKit[RideStarted]], happens: list[object]) -> None:
+    world = DecidingChaos(policies)
     for action in happens:
         world.act(action)
     world.settle()
