@@ -75,7 +75,8 @@ class Setting:
         while True:
             with suppress(OSError, ValueError):
                 state = json.loads(self._health(name).read_text())
-                if state["waiting_for"] is None and 0 < state["partitions"] <= (most or self.partitions):
+                partitions = state["partitions"]
+                if state["waiting_for"] is None and partitions and (most is None or partitions <= most):
                     return
             worker.require_running()
             if time.monotonic() > deadline:

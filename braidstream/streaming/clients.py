@@ -23,7 +23,7 @@ Assignment = Literal["cooperative", "range"]
 # By default librdkafka waits a second before it fetches again after its queue was full: a fast consumer starves.
 _FETCH = {"fetch.queue.backoff.ms": "10", "queued.min.messages": "100000"}
 # Tiny transactions back to back meet CONCURRENT_TRANSACTIONS; the default back-off of 100 ms would be their latency.
-_TRANSACTION = {"transaction.timeout.ms": "10000", "message.timeout.ms": "10000", "retry.backoff.ms": "5"}
+_TRANSACTION = {"transaction.timeout.ms": "10000", "message.timeout.ms": "10000", "retry.backoff.ms": "1"}
 _PRODUCER = {
     "enable.idempotence": "true",
     "partitioner": "murmur2_random",
