@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 from confluent_kafka import KafkaException
 from rich.console import Console
-from testcontainers.core.network import Network
 
 from bench import decisions, end_to_end, latency, machine, memory, producer, report, rivals, scoring, stages
 from bench.measurements import Measurement, Report
@@ -27,7 +26,7 @@ from braidstream.errors import UnavailableError
 from braidstream.models.folder import is_model
 from braidstream.settings import WorkerSettings
 from producer.sample import write_sample
-from tests.containers import KAFKA_IMAGE, run_kafka
+from tests.containers import KAFKA_IMAGE, run_kafka_on_host
 
 _DATA = Path("../shared/data")
 _REPLAYED = _DATA / "green_tripdata_2023-02.parquet"
@@ -176,7 +175,7 @@ def _broker(version: str) -> Iterator[_Broker]:
     if address := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield _Broker(address, version)
         return
-    with Network() as network, run_kafka(network) as (_, address):
+    with run_kafka_on_host() as address:
         yield _Broker(address, KAFKA_IMAGE.partition(":")[2])
 
 

@@ -32,7 +32,7 @@ RATES = (100, 1_000, 5_000)
 
 _WARM_UP = (500, 4.0)
 """Rides a second, and seconds, before anything counts."""
-_SECONDS = 15.0
+_SECONDS = 10.0
 _LEFT_OUT = 2.0
 _IDLE_SECONDS = 20.0
 _DRAIN = 1.5

@@ -119,7 +119,7 @@ class WorkerSettings(Settings):
     processing_guarantee: Guarantee = Field(
         "exactly_once", description="`exactly_once` (transactions) or `at_least_once` (brokers without them)."
     )
-    batch_size: int = Field(2000, ge=1, le=100_000, description="Most records taken at once.")
+    batch_size: int = Field(5000, ge=1, le=100_000, description="Most records taken at once.")
     dead_letter_run: int = Field(
         1000, ge=1, description="This many dead letters in a row stop the worker: a bad deployment, not bad records."
     )

@@ -51,6 +51,20 @@ def _free_port() -> int:
         return port
 
 
+_ONE_BROKER = {
+    "KAFKA_NODE_ID": "1",
+    "KAFKA_PROCESS_ROLES": "broker,controller",
+    "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+    "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+}
+
+
 @contextmanager
 def run_kafka(network: Network) -> Iterator[tuple[DockerContainer, str]]:
     """Kafka with one broker: its container, and the address to bootstrap from on this machine."""
@@ -60,26 +74,43 @@ def run_kafka(network: Network) -> Iterator[tuple[DockerContainer, str]]:
         DockerContainer(KAFKA_IMAGE, network=network, network_aliases=["kafka"])
         .with_bind_ports(port, port)
         .with_envs(
-            KAFKA_NODE_ID="1",
-            KAFKA_PROCESS_ROLES="broker,controller",
+            **_ONE_BROKER,
             KAFKA_LISTENERS=f"HOST://:{port},NETWORK://:19092,CONTROLLER://:19093",
             KAFKA_ADVERTISED_LISTENERS=f"HOST://127.0.0.1:{port},NETWORK://{INSIDE}",
-            KAFKA_CONTROLLER_LISTENER_NAMES="CONTROLLER",
             KAFKA_INTER_BROKER_LISTENER_NAME="NETWORK",
             KAFKA_LISTENER_SECURITY_PROTOCOL_MAP="HOST:PLAINTEXT,NETWORK:PLAINTEXT,CONTROLLER:PLAINTEXT",
             KAFKA_CONTROLLER_QUORUM_VOTERS="1@localhost:19093",
-            KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR="1",
-            KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS="1",
-            KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS="1",
-            KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR="1",
-            KAFKA_TRANSACTION_STATE_LOG_MIN_ISR="1",
-            KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS="0",
-            KAFKA_AUTO_CREATE_TOPICS_ENABLE="false",
         )
-        .waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(90))
     )
-    with container:
+    with _started(container):
         yield container, f"127.0.0.1:{port}"
+
+
+@contextmanager
+def run_kafka_on_host() -> Iterator[str]:
+    """Kafka with one broker in the network of this machine, to be measured without Docker's proxy; its address.
+
+    Linux only. The heap is what Kafka's own start script sets.
+    """
+    address, controller = (f"127.0.0.1:{_free_port()}" for _ in range(2))
+    container = (
+        DockerContainer(KAFKA_IMAGE)
+        .with_kwargs(network_mode="host")
+        .with_envs(
+            **_ONE_BROKER,
+            KAFKA_HEAP_OPTS="-Xms1g -Xmx1g",
+            KAFKA_LISTENERS=f"PLAINTEXT://{address},CONTROLLER://{controller}",
+            KAFKA_ADVERTISED_LISTENERS=f"PLAINTEXT://{address}",
+            KAFKA_LISTENER_SECURITY_PROTOCOL_MAP="PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            KAFKA_CONTROLLER_QUORUM_VOTERS=f"1@{controller}",
+        )
+    )
+    with _started(container):
+        yield address
+
+
+def _started(container: DockerContainer) -> DockerContainer:
+    return container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(90))
 
 
 @contextmanager
