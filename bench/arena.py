@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -12,7 +13,6 @@ import numpy as np
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Producer,
@@ -42,6 +42,7 @@ _FILLER: dict[str, Any] = {
     "delivery.report.only.error": True,
 }
 _TRIES = 100
+_CALL_TIMEOUT = 30.0
 
 
 def retried(call: Callable[[], T], codes: Iterable[int]) -> T:
@@ -125,14 +126,21 @@ class Arena:
         )
         return {(at.topic, at.partition): future.result().offset for at, future in asked.items()}
 
-    def committed(self, group: str) -> Mapping[tuple[str, int], int]:
-        """The group's committed offsets; none while there is no such group."""
-        future = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
+    @contextmanager
+    def offsets_of(self, group: str) -> Iterator[Callable[[Iterable[tuple[str, int]]], Mapping[tuple[str, int], int]]]:
+        """Asks for the group's committed offsets of partitions; those that have none are left out."""
+        # An AdminClient that asks dies (SIGSEGV) while a fresh broker has no coordinator yet:
+        # https://github.com/confluentinc/confluent-kafka-javascript/issues/374
+        asking = Consumer({"bootstrap.servers": self.broker, "group.id": group, "isolation.level": "read_uncommitted"})
+
+        def committed(partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+            found = asking.committed([TopicPartition(*partition) for partition in partitions], timeout=_CALL_TIMEOUT)
+            return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+
         try:
-            found = future.result().topic_partitions
-        except KafkaException:
-            return {}
-        return {(at.topic, at.partition): at.offset for at in found}
+            yield committed
+        finally:
+            asking.close()
 
     def forget(self, group: str) -> None:
         """Delete a group whose members have left, so that it begins anew."""

@@ -88,13 +88,14 @@ def watch(
     ends = {at: end - markers for topic in reads for at, end in arena.ends(topic).items() if end > markers}
     samples = []
     deadline = time.monotonic() + _PATIENCE
-    while True:
-        samples.append(sample(children))
-        committed = arena.committed(group)
-        if all(committed.get(at, 0) >= end for at, end in ends.items()):
-            return samples
-        for child in children:
-            child.require_running()
-        if time.monotonic() > deadline:
-            raise FatalError(f"{group} is not done after {_PATIENCE:g} s, at {sum(committed.values()):,} records")
-        time.sleep(_POLL)
+    with arena.offsets_of(group) as offsets:
+        while True:
+            samples.append(sample(children))
+            committed = offsets(ends)
+            if all(committed.get(at, 0) >= end for at, end in ends.items()):
+                return samples
+            for child in children:
+                child.require_running()
+            if time.monotonic() > deadline:
+                raise FatalError(f"{group} is not done after {_PATIENCE:g} s, at {sum(committed.values()):,} records")
+            time.sleep(_POLL)
