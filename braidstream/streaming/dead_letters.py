@@ -36,7 +36,7 @@ def dead_letter(topic: str, record: Message, error: Exception, group: str) -> Ou
     }
     headers: Headers = [(name, value) for name, value in raw_headers(record) if not name.startswith(PREFIX)]
     headers += [(f"{PREFIX}{name}", _text(value)) for name, value in context.items() if value is not None]
-    return OutRecord(topic, partition_of(record).number, record.key(), record.value(), headers)
+    return topic, partition_of(record).number, record.key(), record.value(), headers
 
 
 def raw_headers(record: Message) -> Headers:

@@ -309,4 +309,4 @@ class DecisionProcessor(Generic[E]):
 
 def _out(topic: str, number: int, subject_ids: Iterable[str], values: Iterable[bytes | None]) -> Iterator[OutRecord]:
     keys = map(str.encode, subject_ids)
-    return map(OutRecord, repeat(topic), repeat(number), keys, values, repeat(_NO_HEADERS))
+    return zip(repeat(topic), repeat(number), keys, values, repeat(_NO_HEADERS))

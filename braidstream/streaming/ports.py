@@ -84,17 +84,18 @@ class Producer(Protocol):
     ) -> None: ...
     def commit_transaction(self) -> None: ...
     def abort_transaction(self, timeout: float = ...) -> None: ...
-    def produce(
+    def produce(  # noqa: PLR0917 - as the client has it
         self,
         topic: str,
         value: bytes | None,
         key: bytes | None,
         partition: int,
-        on_delivery: Callable[[Any, Message], None] | None,
-        *,
-        headers: Headers | None,
+        callback: Callable[[Any, Message], None] | None = ...,
+        on_delivery: Callable[[Any, Message], None] | None = ...,
+        timestamp: int = ...,
+        headers: Headers | None = ...,
     ) -> None:
-        """`on_delivery` hears of failures only (`delivery.report.only.error`)."""
+        """`callback`, or by its other name `on_delivery`, hears of failures only (`delivery.report.only.error`)."""
         ...
 
     def poll(self, timeout: float) -> int: ...

@@ -220,4 +220,4 @@ def _outputs(
         if passed := raw_headers(source):
             headers += [header for header in passed if header[0] == "traceparent"]
         for to, key, value in outputs:
-            yield OutRecord(to, number if key == source_key else PARTITIONED_BY_KEY, key, value, headers)
+            yield to, number if key == source_key else PARTITIONED_BY_KEY, key, value, headers

@@ -308,17 +308,19 @@ class FakeProducer:
             self._require_not_fenced()
             self._end(Outcome.ABORTED)
 
-    def produce(
+    def produce(  # noqa: PLR0917 - as the client has it
         self,
         topic: str,
         value: bytes | None,
         key: bytes | None,
         partition: int,
-        on_delivery: Delivery | None,
-        *,
-        headers: list[tuple[str, bytes | None]] | None,
+        callback: Delivery | None = None,
+        on_delivery: Delivery | None = None,
+        timestamp: int = 0,
+        headers: list[tuple[str, bytes | None]] | None = None,
     ) -> None:
-        """Write a record; partition -1 chooses by the key."""
+        """Write a record; partition -1 chooses by the key. Both callbacks are one, and the broker stamps the time."""
+        assert timestamp == 0, "the broker stamps the time"
         with self._broker.calling("produce"):
             if self._id is not None and (not self._begun or self._error is not None):
                 is_fatal = self._error is not None and self._error.fatal()
@@ -326,7 +328,7 @@ class FakeProducer:
             at = Partition(topic, partition if partition >= 0 else self._broker.partition_of(key))
             error, offset = self._write(at, Record(key, value, headers or []))
             message = Message(topic=topic, partition=at.number, offset=offset, key=key, value=value, error=error)
-            self._reports.append((on_delivery, error, message))
+            self._reports.append((callback or on_delivery, error, message))
 
     def poll(self, timeout: float) -> int:
         """Report the failures among what was delivered; the number of deliveries."""

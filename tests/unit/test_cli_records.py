@@ -135,12 +135,13 @@ def test_a_schema_is_asked_for_once_and_nothing_is_registered() -> None:
 
 
 def test_a_dead_letter_shows_where_it_came_from_and_why() -> None:
-    letter = dead_letter("dead_letters", message(b"junk", key=b"ride-1"), ValueError("no ride"), "duration")
-    record = message(letter.value, letter.key, letter.headers)
-    headers = shown(record)["headers"]
+    source = message(b"junk", key=b"ride-1")
+    _, _, key, value, raw = dead_letter("dead_letters", source, ValueError("no ride"), "duration")
+    letter = message(value, key, raw)
+    headers = shown(letter)["headers"]
     assert headers["__connect.errors.exception.message"] == "no ride"
     assert headers["__connect.errors.offset"] == "42"
-    text = on_screen(record)
+    text = on_screen(letter)
     assert "ride-1" in text
     assert "exception.message=no ride" in text
     assert "undecoded: not in Confluent's wire format" in text

@@ -261,8 +261,8 @@ def processed(records: Sequence[Message]) -> list[OutRecord]:
 def test_a_record_whose_headers_cannot_be_read_is_scored_or_a_dead_letter_all_the_same() -> None:
     records = [record(RIDE.encode(ride()), OddHeaders), record(b"not avro", OddHeaders)]
     [output, letter] = processed(records)
-    assert (output.topic, output.key) == ("predictions", b"ride-1")
-    assert (letter.topic, letter.value) == ("dead_letters", b"not avro")
+    assert (output[0], output[2]) == ("predictions", b"ride-1")
+    assert (letter[0], letter[3]) == ("dead_letters", b"not avro")
     assert raw_headers(records[0]) == []
 
 

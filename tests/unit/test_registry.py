@@ -17,7 +17,7 @@ from braidstream.errors import RetriableError, SettingsError, UnavailableError
 from braidstream.registry import RegistryClient, RegistryRefusal, RegistrySchemas, _patiently
 from braidstream.run import scoring_processor
 from braidstream.settings import WorkerSettings
-from braidstream.streaming.publisher import OutRecord
+from braidstream.streaming.ports import Headers
 from rides.pipeline import RIDES
 
 TYPE = RIDES.subjects.event_type
@@ -188,13 +188,14 @@ def test_a_record_of_a_schema_that_cannot_be_known_is_a_dead_letter(
     value = b"\x00" + schema_id.to_bytes(4, "big") + b"abc"
     work = processor.prepare([Message(topic="ride_started", partition=0, offset=3, value=value)])(dict)
     [letter] = work.records
-    assert (letter.topic, letter.value) == ("dead_letters", value)
-    assert reason(letter) == f"schema id {schema_id} is not known"
+    topic, _, _, content, headers = letter
+    assert (topic, content) == ("dead_letters", value)
+    assert reason(headers) == f"schema id {schema_id} is not known"
     assert (asks in [call for call, _ in registry.asked]) is is_asked
 
 
-def reason(letter: OutRecord) -> str:
-    return (dict(letter.headers)["__connect.errors.exception.message"] or b"").decode()
+def reason(headers: Headers) -> str:
+    return (dict(headers)["__connect.errors.exception.message"] or b"").decode()
 
 
 @pytest.mark.parametrize("url", ["registry:8080", "http://", "http://host:x", "ftp://host/"])
