@@ -134,7 +134,11 @@ class Arena:
         asking = Consumer({"bootstrap.servers": self.broker, "group.id": group, "isolation.level": "read_uncommitted"})
 
         def committed(partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
-            found = asking.committed([TopicPartition(*partition) for partition in partitions], timeout=_CALL_TIMEOUT)
+            wanted = [TopicPartition(*partition) for partition in partitions]
+            found = retried(
+                lambda: asking.committed(wanted, timeout=_CALL_TIMEOUT),
+                [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE],
+            )
             return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
 
         try:

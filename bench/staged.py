@@ -52,8 +52,8 @@ SEAMS = (
     Seam("encode", PredictionWriter, "encode"),
     Seam("headers", HandlerProcessor, "prepare"),
     Seam("produce", publisher, "_produce"),
-    Seam("commit", publisher.TransactionalPublisher, "publish"),
-    Seam("commit", publisher.AtLeastOncePublisher, "publish"),
+    Seam("commit", publisher.TransactionalPublisher, "_finish"),
+    Seam("commit", publisher.AtLeastOncePublisher, "_finish"),
     Seam("loop", Worker, "step"),
 )
 

@@ -6,7 +6,9 @@ What is done about each error follows the table in librdkafka's documentation of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import structlog
@@ -27,6 +29,10 @@ OutRecord: TypeAlias = tuple[str, int, bytes | None, bytes | None, Headers]
 """A record to be produced: topic, partition, key, value, headers."""
 
 
+Finish: TypeAlias = Callable[[], None]
+"""Waits until what was handed over is in the log."""
+
+
 class OutcomeUnknown(RetriableError):
     """What was published may or may not have been committed: what is held in memory must be read again."""
 
@@ -38,11 +44,11 @@ class Publisher(Protocol):
         """Make ready; raises `UnavailableError` when the broker does not answer in time."""
         ...
 
-    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> None:
-        """Publish; with transactions this commits the offsets too, all or nothing. Any thread may call this.
+    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> Finish:
+        """Hand the records to the client; call what is returned, from any thread, to wait until they are in the log.
 
-        Raises `RetriableError` when nothing was committed, `OutcomeUnknown` when that cannot be told, `FatalError`
-        when the process must end.
+        With transactions that commits the offsets too, all or nothing. Both calls raise `RetriableError` when nothing
+        was committed, `OutcomeUnknown` when that cannot be told, `FatalError` when the process must end.
         """
         ...
 
@@ -129,7 +135,7 @@ class TransactionalPublisher:
             raise UnavailableError(f"the broker accepts no transactions ({error.name()}): {error.str()}") from exception
         self._producer = producer
 
-    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> None:
+    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> Finish:
         """One transaction. The offsets must not be empty: with none the broker checks no membership."""
         if not offsets:
             raise ValueError("a transaction needs offsets, or the broker does not fence it")
@@ -144,6 +150,12 @@ class TransactionalPublisher:
             self._attempt(producer.begin_transaction)
             _produce(producer, records)
             producer.poll(0)
+        except KafkaException as exception:
+            self._recover(producer, _cause(_error(exception), send_offsets))
+        return partial(self._finish, producer, send_offsets)
+
+    def _finish(self, producer: Producer, send_offsets: Callable[[], None]) -> None:
+        try:
             self._attempt(send_offsets)
         except KafkaException as exception:
             self._recover(producer, _cause(_error(exception), send_offsets))
@@ -233,20 +245,22 @@ class AtLeastOncePublisher:
         """Make the producer; it connects by itself."""
         self._producer = self._make_producer()
 
-    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> None:
-        """Produce, and wait for every acknowledgement; offsets and the group's metadata play no part."""
-        assert self._producer is not None, "start or renew comes first"
+    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> Finish:
+        """Produce, and then wait for every acknowledgement; offsets and the group's metadata play no part."""
+        producer = self._producer
+        assert producer is not None, "start or renew comes first"
         failed: list[str] = []
 
         def on_failure(error: KafkaError, message: Message) -> None:
             failed.append(f"{message.topic()} [{message.partition()}]: {error.str()}")
 
-        try:
-            _produce(self._producer, records, on_failure)
-            left = self._producer.flush(self._timeout)
-        except KafkaException as exception:
-            self._producer = None
-            raise OutcomeUnknown(f"not produced: {_error(exception).str()}") from exception
+        with self._dropped_on_error():
+            _produce(producer, records, on_failure)
+        return partial(self._finish, producer, failed)
+
+    def _finish(self, producer: Producer, failed: list[str]) -> None:
+        with self._dropped_on_error():
+            left = producer.flush(self._timeout)
         if left:
             self._producer = None
             raise OutcomeUnknown(f"{left} records were not acknowledged within {self._timeout:g} s")
@@ -267,5 +281,13 @@ class AtLeastOncePublisher:
             self.start()
 
     def close(self) -> None:
-        """Drop the producer; every record was flushed by `publish`."""
+        """Drop the producer; every record was flushed by what `publish` returned."""
         self._producer = None
+
+    @contextmanager
+    def _dropped_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as exception:
+            self._producer = None
+            raise OutcomeUnknown(f"not produced: {_error(exception).str()}") from exception

@@ -166,7 +166,7 @@ class Worker:
             self._settle()
 
     def _publish(self, work: Work, batch: Batch) -> None:
-        """Publish what a batch gave; on a backlog in the background, while the next batch is read and prepared.
+        """Publish what a batch gave; on a backlog wait for it in the background, and prepare the next batch meanwhile.
 
         Without a backlog nothing would be gained by reading ahead, and what comes meanwhile would wait for longer.
         """
@@ -175,13 +175,13 @@ class Worker:
             return
         offsets = self._inbox.next_offsets(work.partitions)
         commit = partial(self._publisher.commit, offsets)
+        finish = self._publisher.publish(work.records, offsets, batch.group)
         if len(batch.records) < BACKLOG * self._batch_size:
-            self._publisher.publish(work.records, offsets, batch.group)
+            finish()
             commit()
             self._committed(work)
         else:
-            published = self._background.submit(self._publisher.publish, work.records, offsets, batch.group)
-            self._publication = _Publication(work, published, commit)
+            self._publication = _Publication(work, self._background.submit(finish), commit)
 
     def _committed(self, work: Work) -> None:
         if work.partitions:
@@ -200,8 +200,6 @@ class Worker:
         if publication is None:
             return
         publication.finish()
-        if isinstance(publication.error, KafkaException):
-            raise RetriableError(publication.error.args[0].str()) from publication.error
         if publication.error is not None:
             raise publication.error
         self._committed(publication.work)

@@ -7,13 +7,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, Message
 from structlog.testing import capture_logs
 
 from braidstream.errors import FatalError, RetriableError
 from braidstream.streaming.ports import Partition
 from braidstream.streaming.processor import Rest
-from braidstream.streaming.publisher import Publisher
 from braidstream.testing.kit import START
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
@@ -49,8 +48,13 @@ def backlog(kit: LateScorerKit, count: int) -> None:
 
 
 def everything_happened_once(kit: LateScorerKit, count: int) -> None:
+    everything_happened(kit, count, "exactly_once")
+
+
+def everything_happened(kit: LateScorerKit, count: int, guarantee: str) -> None:
     predicted = Counter(found.subject_id for found in kit.predictions)
-    assert predicted == Counter(f"ride-{number}" for number in range(count))
+    assert predicted.keys() == {f"ride-{number}" for number in range(count)}
+    assert guarantee == "at_least_once" or set(predicted.values()) == {1}
     assert everything_is_committed(kit)
 
 
@@ -59,16 +63,21 @@ def guarantee(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+WAITS = {"exactly_once": "send_offsets_to_transaction", "at_least_once": "flush"}
+"""The client's first call in the background."""
+
+
 def test_a_batch_of_a_backlog_is_published_while_the_next_is_prepared(guarantee: str) -> None:
     log: list[object] = []
     kit = make_kit(log, processing_guarantee=guarantee)
     backlog(kit, 2 * SIZE)
     for _ in range(2):
-        kit.broker.run_before("deliver", lambda: log.append("published"), skip=SIZE - 1)
+        kit.broker.run_before(WAITS[guarantee], lambda: log.append("published"))
     kit.worker.step()
-    assert (log, kit.predictions, kit.background.waiting) == ([SIZE], [], 1)
+    assert (log, kit.background.waiting) == ([SIZE], 1)
     kit.worker.step()
-    assert (log, len(kit.predictions), kit.background.waiting) == ([SIZE, SIZE, "published"], SIZE, 1)
+    assert (log, kit.background.waiting) == ([SIZE, SIZE, "published"], 1)
+    assert sum(kit.broker.committed("kit").values()) == SIZE
     kit.run()
     assert log == [SIZE, SIZE, "published", "published"]
     everything_happened_once(kit, 2 * SIZE)
@@ -111,47 +120,10 @@ def test_what_failed_in_the_background_is_read_again_before_anything_behind_it(
     everything_happened_once(kit, 3 * SIZE)
 
 
-class Raising:
-    """A publisher that at first lets an error of the client through."""
-
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
-        self._errors = [KafkaException(KafkaError(KafkaError._TRANSPORT))]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._publisher, name)
-
-    def publish(self, *what: Any) -> None:
-        if self._errors:
-            raise self._errors.pop()
-        self._publisher.publish(*what)
-
-
-class RaisingKit(LateScorerKit):
-    def _make_publisher(self) -> Any:
-        return Raising(super()._make_publisher())
-
-
-def test_an_error_of_the_client_in_the_background_is_tried_again(guarantee: str) -> None:
-    kit = RaisingKit(
-        RIDES,
-        predict=lambda rides: [1.0] * len(rides),
-        model="duration",
-        batch_size=SIZE,
-        processing_guarantee=guarantee,
-    )
-    backlog(kit, 3 * SIZE)
-    kit.worker.step()
-    assert kit.worker.step() == 0
-    assert kit.predictions == []
-    kit.run()
-    everything_happened_once(kit, 3 * SIZE)
-
-
 def test_a_fatal_error_in_the_background_ends_the_worker_and_the_next_one_goes_on() -> None:
     kit = make_kit()
     backlog(kit, 3 * SIZE)
-    kit.broker.fail_next("begin_transaction", KafkaError(KafkaError._INVALID_ARG))
+    kit.broker.fail_next("send_offsets_to_transaction", KafkaError(KafkaError._INVALID_ARG))
     kit.worker.step()
     kit.background.run()
     with pytest.raises(FatalError, match="the transaction failed"):
@@ -165,7 +137,7 @@ def test_what_was_not_published_when_a_worker_crashes_is_for_the_next_one(guaran
     backlog(kit, 2 * SIZE)
     kit.worker.step()
     kit.restart(crash=True)
-    everything_happened_once(kit, 2 * SIZE)
+    everything_happened(kit, 2 * SIZE, guarantee)
 
 
 def test_a_batch_that_cannot_be_prepared_does_not_undo_the_one_before() -> None:
@@ -201,7 +173,7 @@ def test_a_partition_is_let_go_when_what_was_read_of_it_is_published(guarantee: 
     backlog(first, 2 * SIZE)
     first.worker.step()
     owned: list[Collection[Partition]] = []
-    first.broker.run_before("deliver", lambda: owned.append(set(first.inbox.owned)))
+    first.broker.run_before(WAITS[guarantee], lambda: owned.append(set(first.inbox.owned)))
     second = make_kit(processing_guarantee=guarantee, broker=first.broker)
     run_both(first, second)
     assert len(owned[0]) == 4
