@@ -32,7 +32,7 @@ RATES = (100, 1_000, 5_000)
 
 _WARM_UP = (500, 4.0)
 """Rides a second, and seconds, before anything counts."""
-_SECONDS = 10.0
+_SECONDS = 8.0
 _LEFT_OUT = 2.0
 _IDLE_SECONDS = 20.0
 _DRAIN = 1.5
@@ -65,19 +65,19 @@ def idle_subject(case: str, guarantee: str) -> str:
 
 
 def full(setting: Setting) -> Iterator[Measurement]:
-    """The broker alone, one model's worker, and the whole pipeline, at every rate."""
+    """The broker alone, one model's worker, and the whole pipeline, at every rate; idle workers once."""
     for run in range(setting.runs):
-        for name, figures in _measure(setting, _BROKER_ALONE, next(iter(GUARANTEES))):
+        for name, figures in _measure(setting, _BROKER_ALONE, next(iter(GUARANTEES)), run):
             yield Measurement(
                 PART, name.replace(f"{_BROKER_ALONE.name}, exactly once", _BROKER_ALONE.name), run, figures
             )
         for case in (_ONE_WORKER, _PIPELINE):
             for guarantee in GUARANTEES:
-                for name, figures in _measure(setting, case, guarantee):
+                for name, figures in _measure(setting, case, guarantee, run):
                     yield Measurement(PART, name, run, figures)
 
 
-def _measure(setting: Setting, case: _Case, guarantee: str) -> Iterator[tuple[str, Figures]]:
+def _measure(setting: Setting, case: _Case, guarantee: str, run: int) -> Iterator[tuple[str, Figures]]:
     phases = [_WARM_UP, *((rate, _SECONDS) for rate in RATES)]
     bounds = np.cumsum([0, *(round(rate * seconds) for rate, seconds in phases)]).tolist()
     with setting.arena() as arena, ExitStack() as stack:
@@ -90,7 +90,7 @@ def _measure(setting: Setting, case: _Case, guarantee: str) -> Iterator[tuple[st
         for name, reads, markers in reading(guarantee, workers):
             watch(arena, arena.named(name), [arena.named(reads)], list(workers.values()), markers=markers)
         time.sleep(_DRAIN)
-        idle = _idle(list(workers.values())) if workers else None
+        idle = _idle(list(workers.values())) if workers and run == 0 else None
         observer.stop()
     seen = np.load(seen_file)
     for rate, start, stop in zip(RATES, bounds[1:], bounds[2:], strict=False):

@@ -6,7 +6,6 @@ behind the end of a field is overwritten by the next one, or lies in the room th
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -247,27 +246,18 @@ class _Field:
 
 
 class ColumnWriter:
-    """Encodes records of one flat schema from columns, in Confluent's wire format.
+    """Encodes records of one flat schema from columns, each after `header`: `Codec.header` for Confluent's wire format.
 
     A field is an int, long, float, double, boolean, string, bytes, date, or a timestamp in milliseconds or microseconds
     (local or not), or a union of one of these and null. Raises `TypeError` for any other schema.
     """
 
-    def __init__(self, schema: AvroSchema, schema_id: int) -> None:
+    def __init__(self, schema: AvroSchema, header: bytes) -> None:
         parsed = schema.parsed
         if not isinstance(parsed, Mapping) or parsed["type"] != "record":
             raise TypeError("only records can be written from columns")
         self._fields = [_Field.of(field) for field in parsed["fields"]]
-        self._header = struct.pack(">BI", 0, schema_id)
-
-    @staticmethod
-    def supports(schema: AvroSchema) -> bool:
-        """Whether records of this schema can be written from columns."""
-        try:
-            ColumnWriter(schema, 0)
-        except TypeError:
-            return False
-        return True
+        self._header = header
 
     def encode(self, columns: Mapping[str, Column], rows: int) -> list[bytes]:
         """The records, each as fastavro's `schemaless_writer` writes it, after the header; other columns are ignored.

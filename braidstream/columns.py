@@ -89,13 +89,12 @@ def _naive(time: datetime | None) -> datetime | None:
 
 
 def _field_type(schema: Mapping[str, Any], finite: bool) -> FieldType:
-    nullable, understood = False, True
-    while "schema" in schema:
+    nullable = False
+    while schema["type"] in ("nullable", "default"):
         nullable |= schema["type"] == "nullable"
-        understood &= schema["type"] in ("nullable", "default")
         schema = schema["schema"]
     kind = schema["type"]
-    understood &= schema.keys() <= _UNDERSTOOD.get(kind, frozenset())
+    understood = schema.keys() <= _UNDERSTOOD.get(kind, frozenset())
     finite = not schema.get("allow_inf_nan", not finite)
     return FieldType(kind, nullable, MappingProxyType(dict(schema)), finite, understood)
 
@@ -129,6 +128,8 @@ class Columns(Mapping[str, Array]):
 
     An `int` is an int64, a `float` a float64, a `bool` a bool; each is a float64 if it may be None, which is NaN. A
     time is a datetime64[us], UTC if it has a zone, NaT for None. Anything else is an array of the Python values.
+
+    They cannot be written to: the parts of a batch share them, and a part is tried again when a record of it fails.
     """
 
     def __init__(self, rows: int, make: Mapping[str, Callable[[], Array]]) -> None:
@@ -140,6 +141,7 @@ class Columns(Mapping[str, Array]):
         column = self._made.get(name)
         if column is None:
             column = self._made[name] = self._make[name]()
+            column.flags.writeable = False
         return column
 
     def __iter__(self) -> Iterator[str]:

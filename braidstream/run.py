@@ -35,7 +35,7 @@ from braidstream.streaming.outage import Outage
 from braidstream.streaming.ports import LogEnds
 from braidstream.streaming.processor import DeadLetters, HandlerProcessor, Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
-from braidstream.streaming.scoring import Predict, PredictionWriter, predictions_of
+from braidstream.streaming.scoring import Predict, PredictionWriter, prediction_head, predictions_of
 from braidstream.streaming.worker import Worker
 
 S = TypeVar("S", bound=WorkerSettings)
@@ -111,7 +111,7 @@ def scoring_processor(
     codec = Codec(pipeline.predictions.event_type, schemas, predictions)
     return HandlerProcessor(
         Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name)),
-        predictions_of(predict, predictions, PredictionWriter(codec.header, *model), clock),
+        predictions_of(predict, predictions, PredictionWriter(prediction_head(codec), *model), clock),
         _dead_letters(pipeline, settings, group),
     )
 

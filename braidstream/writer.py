@@ -8,7 +8,7 @@ from typing import Any, Generic, Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from braidstream.avro import Codec, E, split
+from braidstream.avro import Codec, E
 from braidstream.column_writer import Column, ColumnWriter
 from braidstream.errors import FatalError
 from braidstream.pipeline import Topic
@@ -92,8 +92,7 @@ class EventWriter(Generic[E]):
 
     @cached_property
     def _columns(self) -> ColumnWriter:
-        schema_id, _ = split(self._codec.header)
-        return ColumnWriter(self._topic.event_type.latest, schema_id)
+        return ColumnWriter(self._topic.event_type.latest, self._codec.header)
 
     def _on_delivery(self, error: KafkaError | None, message: Message[Any, Any]) -> None:
         if error is None:

@@ -248,3 +248,4 @@ def _check(verdict: Verdict) -> None:
     for text in (verdict.action, *verdict.reasons):
         if not isinstance(text, str):
             raise TypeError(f"the action and the reasons of a verdict are text: {verdict}")
+        text.encode()  # what cannot be written is the policy's error too

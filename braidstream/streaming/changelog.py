@@ -23,6 +23,7 @@ from braidstream.streaming.ports import LogEnds, Partition, is_lasting
 
 _READ_AT_ONCE = 5000
 _READ_WAIT = 0.05
+_MILLISECONDS = "timestamp-millis"
 
 
 _EXAMPLE = State(b"event", ("model",), (Evidence("model", "1", 0.5),), 1, 2, Outcome(1, "action", complete=True))
@@ -80,12 +81,17 @@ def _datum(subject_id: str, state: State) -> dict[str, Any]:
 
 
 def _with_plain_times(schema: AvroSchema) -> AvroSchema:
-    """The same schema, whose times are read as milliseconds."""
+    """The same schema, whose times are read as milliseconds; raises `FatalError` when they are something else."""
     return AvroSchema.from_text(json.dumps(_without_logical_types(json.loads(schema.text))))
 
 
 def _without_logical_types(schema: Any) -> Any:
     if isinstance(schema, dict):
+        if (logical := schema.get("logicalType", _MILLISECONDS)) != _MILLISECONDS:
+            raise FatalError(
+                f"{logical} in the state's schema: braidstream/streaming/changelog.py takes times for {_MILLISECONDS}, "
+                "change both together"
+            )
         return {key: _without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
     if isinstance(schema, list):
         return [_without_logical_types(item) for item in schema]

@@ -29,6 +29,8 @@ _PRODUCER = {
     "partitioner": "murmur2_random",
     "linger.ms": "5",
     "queue.buffering.max.messages": "1000000",
+    # Hearing of every success would cost up to half as much as sending.
+    "delivery.report.only.error": "true",
     # The topics' max.message.bytes are the limits, and they hold for what is compressed; this one does not.
     "compression.type": "lz4",
     "message.max.bytes": str(32 * 1024 * 1024),
@@ -122,8 +124,7 @@ def transactional_producer(settings: Settings, group: str) -> Producer:
 
 def plain_producer(settings: Settings, name: str) -> Producer:
     """An idempotent producer whose records are seen at once; only what is not delivered is reported."""
-    # Hearing of every success would cost up to half as much as sending.
-    config = {**_PRODUCER, **_base(settings, name), "delivery.report.only.error": True}
+    config = {**_PRODUCER, **_base(settings, name)}
     producer: Producer = make_client(confluent_kafka.Producer, config)
     return producer
 

@@ -159,7 +159,7 @@ class DecisionProcessor(Generic[E]):
         self._dead_letters.commit()
 
     def rollback(self) -> None:
-        """Be as before the last `process`; what is read again has yet to be proven read."""
+        """Be as before the batch in hand; what is read again has yet to be proven read."""
         for join in self._joins.values():
             join.rollback()
         self._dead_letters.rollback()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from struct import Struct
 
-from braidstream.avro import Codec
+from braidstream.avro import Codec, long_bytes, string_bytes
 from braidstream.deciding.join import Decided, Outcome, State
 from braidstream.deciding.policy import Evidence, Verdict
 from braidstream.errors import FatalError
@@ -68,7 +68,7 @@ def state(head: bytes, subject_id: str, state: State) -> bytes:
 def head(value: bytes, body: bytes) -> bytes:
     """What stands before the body in a value that fastavro has written; raises `FatalError` when the bodies differ."""
     if not value.endswith(body):
-        raise FatalError("the latest schema is not what braidstream/streaming/encoding.py writes: change both together")
+        raise FatalError("the latest schema is not what braidstream/streaming/ writes by hand: change both together")
     return value.removesuffix(body)
 
 
@@ -90,21 +90,11 @@ def decision_head(codec: Codec[Decision]) -> bytes:
     return head(codec.encode(example), decision(b"", made))
 
 
-@lru_cache(_KEPT)
-def _long(number: int) -> bytes:
-    """Zig-zag, seven bits a byte."""
-    rest = number << 1 if number >= 0 else ~(number << 1)
-    encoded = bytearray()
-    while rest > 0x7F:
-        encoded.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    encoded.append(rest)
-    return bytes(encoded)
+_long = lru_cache(_KEPT)(long_bytes)
 
 
 def _text(text: str) -> bytes:
-    encoded = text.encode()
-    return _long(len(encoded)) + encoded
+    return string_bytes(text.encode())
 
 
 def _texts(texts: tuple[str, ...]) -> bytes:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from braidstream.avro import E, long_bytes, string_bytes
+from braidstream.avro import Codec, E, long_bytes, string_bytes
 from braidstream.events import Events
+from braidstream.streaming.encoding import head
 from braidstream.streaming.processor import Handler, Output
+from schemas.prediction import Prediction
 
 Predict = Callable[[Events[E]], Sequence[float] | NDArray[np.float64]]
 """A scoring function: one value for each event, in order."""
@@ -39,8 +42,8 @@ def prediction_ids(subject_ids: Sequence[bytes], model: str, model_version: str)
 class PredictionWriter:
     """Writes the predictions of one model in the wire format.
 
-    Only the fields that differ are encoded for each; `header` is what the codec's values begin with. The layout is
-    that of `prediction.v1.avsc`; the tests compare it with fastavro's.
+    Only the fields that differ are encoded for each; `header` is `prediction_head`'s, which also checks that the layout
+    is the latest schema's.
     """
 
     def __init__(self, header: bytes, model: str, model_version: str) -> None:
@@ -71,6 +74,21 @@ class PredictionWriter:
             b"".join((head, one, string_bytes(subject), names, double, time))
             for one, subject, double in zip(ids, subject_ids, doubles, strict=True)
         ]
+
+
+def prediction_head(codec: Codec[Prediction]) -> bytes:
+    """What stands before the body of every prediction; raises `FatalError` when the codec writes another schema."""
+    subject, model, version = "subject", "model", "1"
+    example = Prediction(
+        prediction_id=prediction_ids([subject.encode()], model, version).tobytes().decode(),
+        subject_id=subject,
+        model=model,
+        model_version=version,
+        value=0.5,
+        predicted_at=datetime.fromtimestamp(1, UTC),
+    )
+    [body] = PredictionWriter(b"", model, version).encode([subject.encode()], [example.value], 1000)
+    return head(codec.encode(example), body)
 
 
 def _rows(matrix: NDArray[np.uint8]) -> list[bytes]:

@@ -115,13 +115,13 @@ def batches(draw: st.DrawFn) -> tuple[AvroSchema, dict[str, Column], list[dict[s
 @given(batches())
 def test_equals_fastavro(batch: tuple[AvroSchema, dict[str, Column], list[dict[str, Any]]]) -> None:
     parsed, columns, records = batch
-    assert ColumnWriter(parsed, ID).encode(columns, len(records)) == by_fastavro(parsed, records)
+    assert ColumnWriter(parsed, HEADER).encode(columns, len(records)) == by_fastavro(parsed, records)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_all_null(kind: Kind, rows: int) -> None:
-    writer = ColumnWriter(schema([["null", kind.avro], [kind.avro, "null"]]), ID)
+    writer = ColumnWriter(schema([["null", kind.avro], [kind.avro, "null"]]), HEADER)
     nothing = column([None] * rows, kind.dtype)
     assert writer.encode({"f0": nothing, "f1": nothing}, rows) == [HEADER + b"\x00\x02"] * rows
 
@@ -130,7 +130,7 @@ def test_all_null(kind: Kind, rows: int) -> None:
 @example([-(2**63), 2**63 - 1, 0, -1, 2**56 - 1, 2**55, 2**62])
 def test_every_length_of_a_number(numbers: list[int]) -> None:
     parsed = schema(["long"])
-    written = ColumnWriter(parsed, ID).encode({"f0": np.array(numbers, np.int64)}, len(numbers))
+    written = ColumnWriter(parsed, HEADER).encode({"f0": np.array(numbers, np.int64)}, len(numbers))
     assert written == by_fastavro(parsed, [{"f0": number} for number in numbers])
 
 
@@ -138,14 +138,14 @@ def test_every_length_of_a_number(numbers: list[int]) -> None:
 def test_whole_numbers_as_floats(numbers: list[int | None], type_: str) -> None:
     parsed = schema([["null", type_]])
     floats = np.array([np.nan if number is None else number for number in numbers], np.float64)
-    written = ColumnWriter(parsed, ID).encode({"f0": floats}, len(numbers))
+    written = ColumnWriter(parsed, HEADER).encode({"f0": floats}, len(numbers))
     assert written == by_fastavro(parsed, [{"f0": number} for number in numbers])
 
 
 @given(st.lists(st.floats(width=64)))
 def test_nan_is_itself_where_null_is_not_allowed(numbers: list[float]) -> None:
     parsed = schema(["double"])
-    written = ColumnWriter(parsed, ID).encode({"f0": np.array(numbers, np.float64)}, len(numbers))
+    written = ColumnWriter(parsed, HEADER).encode({"f0": np.array(numbers, np.float64)}, len(numbers))
     assert written == by_fastavro(parsed, [{"f0": number} for number in numbers])
 
 
@@ -154,14 +154,14 @@ def test_nan_is_itself_where_null_is_not_allowed(numbers: list[float]) -> None:
 def test_times_of_any_unit(unit: str, type_: str) -> None:
     times = np.array(["2023-02-01", "1969-12-31", "NaT", "2262-01-01"], f"datetime64[{unit}]")
     parsed = schema([["null", logical("long", type_)]])
-    written = ColumnWriter(parsed, ID).encode({"f0": times}, 4)
+    written = ColumnWriter(parsed, HEADER).encode({"f0": times}, 4)
     expected = [time.astype("datetime64[us]").item() for time in times]
     records = [{"f0": None if time is None else time.replace(tzinfo=UTC)} for time in expected]
     assert written == by_fastavro(parsed, records)
 
 
 def test_other_columns_are_ignored_and_texts_may_be_arrays() -> None:
-    writer = ColumnWriter(schema(["string"]), ID)
+    writer = ColumnWriter(schema(["string"]), HEADER)
     expected = by_fastavro(schema(["string"]), [{"f0": "a"}, {"f0": "ü"}])
     for texts in (np.array(["a", "ü"]), np.array(["a", "ü"], object), ("a", "ü")):
         assert writer.encode({"f0": texts, "other": np.arange(7)}, 2) == expected
@@ -191,7 +191,7 @@ def test_other_columns_are_ignored_and_texts_may_be_arrays() -> None:
 )
 def test_a_value_that_the_type_cannot_hold_is_named(type_: Any, values: Column, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ColumnWriter(schema([type_]), ID).encode({"f0": values}, len(values))
+        ColumnWriter(schema([type_]), HEADER).encode({"f0": values}, len(values))
 
 
 @pytest.mark.parametrize(
@@ -207,11 +207,11 @@ def test_a_value_that_the_type_cannot_hold_is_named(type_: Any, values: Column, 
 )
 def test_a_column_of_another_kind_is_refused(type_: Any, values: Column) -> None:
     with pytest.raises(TypeError, match=r"f0, a column of .* cannot be written"):
-        ColumnWriter(schema([type_]), ID).encode({"f0": values}, 1)
+        ColumnWriter(schema([type_]), HEADER).encode({"f0": values}, 1)
 
 
 def test_columns_must_be_there_and_of_one_length() -> None:
-    writer = ColumnWriter(schema(["int"]), ID)
+    writer = ColumnWriter(schema(["int"]), HEADER)
     with pytest.raises(ValueError, match="no column for the field f0"):
         writer.encode({"f1": np.arange(2)}, 2)
     with pytest.raises(ValueError, match="f0: 2 values for 3 records"):
@@ -237,19 +237,22 @@ def test_columns_must_be_there_and_of_one_length() -> None:
     ids=str,
 )
 def test_other_schemas_are_refused(type_: Any) -> None:
-    assert not ColumnWriter.supports(schema([type_]))
     with pytest.raises(TypeError, match="f1 cannot be written from a column"):
-        ColumnWriter(schema(["int", type_]), ID)
+        ColumnWriter(schema(["int", type_]), HEADER)
 
 
-def test_only_records_are_supported() -> None:
-    assert not ColumnWriter.supports(AvroSchema.from_text('"int"'))
-    assert not ColumnWriter.supports(AvroSchema.from_text('{"type": "array", "items": "int"}'))
-    assert ColumnWriter.supports(schema([]))
+@pytest.mark.parametrize("text", ['"int"', '{"type": "array", "items": "int"}'])
+def test_only_records_are_supported(text: str) -> None:
+    with pytest.raises(TypeError, match="only records"):
+        ColumnWriter(AvroSchema.from_text(text), HEADER)
+
+
+def test_a_record_without_fields_is_only_its_header() -> None:
+    assert ColumnWriter(schema([]), HEADER).encode({}, 2) == [HEADER, HEADER]
 
 
 def test_dates_cut_to_the_day() -> None:
     parsed = schema([logical("int", "date")])
     times = np.array(["2023-02-01T23:59", "1960-01-01T00:01"], "datetime64[m]")
     expected = by_fastavro(parsed, [{"f0": date(2023, 2, 1)}, {"f0": date(1960, 1, 1)}])
-    assert ColumnWriter(parsed, ID).encode({"f0": times}, 2) == expected
+    assert ColumnWriter(parsed, HEADER).encode({"f0": times}, 2) == expected

@@ -349,6 +349,23 @@ def test_the_columns_of_events() -> None:
     assert columns["many"].tolist() == [[1, 2], []]
 
 
+class Wrapped(Event):
+    zone: RootModel[int]
+    name: Annotated[int, AfterValidator(lambda number: f"n{number}")]
+
+
+def test_what_a_validator_or_a_wrapper_makes_is_kept_as_it_is() -> None:
+    columns = Columns.of(Wrapped, [Wrapped(zone=RootModel[int](5), name=7)])
+    assert columns["zone"].tolist() == [RootModel[int](5)]
+    assert columns["name"].tolist() == ["n7"]
+
+
+def test_columns_are_not_to_be_written_to() -> None:
+    columns = Columns.of(Sample, []).at(slice(0, 0))
+    with pytest.raises(ValueError, match="read-only"):
+        columns["whole"][:] = 1
+
+
 def test_no_events_have_columns_too() -> None:
     columns = Columns.of(Sample, [])
     assert [len(columns[name]) for name in columns] == [0] * 9

@@ -86,6 +86,13 @@ def test_a_schema_that_is_not_what_is_written_is_refused_at_the_start() -> None:
         StateCodec(event_type, LocalSchemas(event_type), "decision_state")
 
 
+def test_times_of_another_unit_are_refused() -> None:
+    micros = AvroSchema.from_text(STATE.latest.text.replace("timestamp-millis", "timestamp-micros"))
+    event_type = EventType(DecisionState, (micros,))
+    with pytest.raises(FatalError, match="timestamp-micros in the state's schema"):
+        StateCodec(event_type, LocalSchemas(event_type), "decision_state")
+
+
 def test_the_head_is_that_of_the_codec() -> None:
     codec = Codec(DECISION, LocalSchemas(DECISION), "decisions")
     assert encoding.decision_head(codec) == b"\x00" + DECISION.latest.local_id.to_bytes(4, "big")

@@ -361,6 +361,13 @@ def test_a_policy_that_raises_leaves_everything_as_it_was(moderation: Moderation
     assert len(moderation.join) == 0
 
 
+def test_a_reason_that_cannot_be_written_is_the_policys_error() -> None:
+    join = join_of(lambda _: Verdict("keep", ("\ud800",)), EXPECTED)
+    with pytest.raises(PolicyError, match="surrogates not allowed"):
+        join.event("a", b"kittens", 0)
+    assert join.changes().states == {}
+
+
 def test_a_policy_that_raises_at_a_deadline_holds_up_no_other(moderation: Moderation) -> None:
     for clip in ("a", "b", "c"):
         moderation.upload(clip)

@@ -272,12 +272,11 @@ def test_a_scorer_refuses_a_model_made_for_other_features(tmp_path: Path) -> Non
         Scorer(load(str(tmp_path / "price")), FeatureSet[Point](("size", "colour"), build))
 
 
-def test_a_prediction_that_is_no_number_is_an_error_that_names_the_row(tmp_path: Path) -> None:
+def test_a_scorer_gives_what_the_model_gives(tmp_path: Path) -> None:
     save_fitted(LinearRegression(), tmp_path / "price", missing=False)
     score = Scorer(load(str(tmp_path / "price")), FEATURES)
-    assert len(score([Point(colour=1, size=2), Point(colour=3, size=4)])) == 2
-    with pytest.raises(ValueError, match=r"row 1: model price \w{12} predicts nan"):
-        score([Point(colour=1, size=2), Point(colour=None, size=4)])
+    assert np.isnan(score([Point(colour=1, size=2), Point(colour=None, size=4)])).tolist() == [False, True]
+    assert score([]).shape == (0,)
 
 
 def test_skops_holds_the_estimator_beside_an_export(tmp_path: Path) -> None:

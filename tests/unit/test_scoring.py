@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from braidstream.avro import Codec, LocalSchemas
+from braidstream.avro import AvroSchema, Codec, EventType, LocalSchemas
+from braidstream.errors import FatalError
 from braidstream.events import Events
 from braidstream.streaming.processor import isolate
-from braidstream.streaming.scoring import Predict, PredictionWriter, prediction_ids, predictions_of
+from braidstream.streaming.scoring import Predict, PredictionWriter, prediction_head, prediction_ids, predictions_of
 from rides.pipeline import RIDES
 from schemas.prediction import Prediction
 from schemas.ride_started import RideStarted
@@ -154,6 +156,28 @@ def test_a_prediction_of_nobody_is_refused_and_costs_only_its_record() -> None:
         "a prediction needs a subject: its id is empty"
     ]
     assert isinstance(results[1], ValueError)
+
+
+def test_features_that_write_to_their_columns_fail_rather_than_change_their_neighbours() -> None:
+    def predict(rides: Events[RideStarted]) -> Sequence[float]:
+        miles = rides.columns["trip_distance"]
+        miles *= 2
+        return [float(mile) for mile in miles]
+
+    results = isolate(predictions_of(predict, "predictions", writer(), lambda: 0), events_of(*"abcd"))
+    assert [str(result) for result in results] == ["output array is read-only"] * 4
+
+
+def test_the_head_is_that_of_the_codec() -> None:
+    assert prediction_head(CODEC) == CODEC.header
+
+
+def test_another_schema_than_the_one_that_is_written_is_refused_at_the_start() -> None:
+    schema = json.loads(RIDES.predictions.event_type.latest.text)
+    schema["fields"].append({"name": "unit", "type": ["null", "string"], "default": None})
+    event_type = EventType(Prediction, (AvroSchema.from_text(json.dumps(schema)),))
+    with pytest.raises(FatalError, match="change both together"):
+        prediction_head(Codec(event_type, LocalSchemas(event_type), "predictions"))
 
 
 def test_a_model_without_a_name_is_refused() -> None:

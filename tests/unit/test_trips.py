@@ -422,8 +422,8 @@ def test_events_of_more_than_one_chunk_keep_their_order(tmp_path: Path) -> None:
 
 
 def sent(trips: Trips) -> list[bytes]:
-    schema = RIDES.subjects.event_type.latest
-    batches = encoded(trips.rides, ColumnWriter(schema, schema.local_id).encode)
+    codec = Codec(RIDES.subjects.event_type, LocalSchemas(RIDES.subjects.event_type), "ride_started")
+    batches = encoded(trips.rides, ColumnWriter(RIDES.subjects.event_type.latest, codec.header).encode)
     return [value for batch in batches for value in batch]
 
 
