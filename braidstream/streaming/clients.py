@@ -24,13 +24,13 @@ Assignment = Literal["cooperative", "range"]
 _FETCH = {"fetch.queue.backoff.ms": "10", "queued.min.messages": "100000"}
 # Tiny transactions back to back meet CONCURRENT_TRANSACTIONS; the default back-off of 100 ms would be their latency.
 _TRANSACTION = {"transaction.timeout.ms": "10000", "message.timeout.ms": "10000", "retry.backoff.ms": "1"}
-_PRODUCER = {
+_PRODUCER: dict[str, Any] = {
     "enable.idempotence": "true",
     "partitioner": "murmur2_random",
     "linger.ms": "5",
     "queue.buffering.max.messages": "1000000",
     # Hearing of every success would cost up to half as much as sending.
-    "delivery.report.only.error": "true",
+    "delivery.report.only.error": True,
     # The topics' max.message.bytes are the limits, and they hold for what is compressed; this one does not.
     "compression.type": "lz4",
     "message.max.bytes": str(32 * 1024 * 1024),
