@@ -6,6 +6,7 @@ What is done about each error follows the table in librdkafka's documentation of
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,10 +16,14 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from braidstream.errors import FatalError, FencedError, RetriableError, UnavailableError
-from braidstream.streaming.ports import Headers, Producer
+from braidstream.streaming.ports import Headers, Partition, Producer
 
 _FULL_QUEUE_WAIT = 0.1
 _LAST_ABORT = 5.0
+
+COMMIT_EVERY = 0.1
+"""Seconds. A worker without transactions that is killed leaves so much to be done again; a commit takes as long as the
+rest of a small batch."""
 
 OFFSETS_TIMEOUT = 15.0
 """Seconds, longer than a transaction may last: without a limit this call has been seen to wait for ever after a
@@ -53,11 +58,15 @@ class Publisher(Protocol):
         ...
 
     def commit(self, offsets: list[TopicPartition]) -> None:
-        """Commit the offsets of what was published, where that does not; to be called in the consumer's thread.
+        """Commit the offsets of what was published, where that does not, soon; to be called in the consumer's thread.
 
         A commit from another thread has been seen to wait for ever while the consumer was in a rebalance's callback.
         Raises `OutcomeUnknown`: the records are in the log.
         """
+        ...
+
+    def commit_rest(self) -> None:
+        """Commit now what `commit` has put off; else as `commit`."""
         ...
 
     def renew(self) -> None:
@@ -173,6 +182,9 @@ class TransactionalPublisher:
     def commit(self, offsets: list[TopicPartition]) -> None:
         """Nothing: the transaction has committed them."""
 
+    def commit_rest(self) -> None:
+        """Nothing is put off."""
+
     def renew(self) -> None:
         """A new producer with the same transactional id, if the old one was thrown away."""
         if self._producer is None:
@@ -228,17 +240,24 @@ class TransactionalPublisher:
 
 
 class AtLeastOncePublisher:
-    """At least once: records first, and their offsets when every one is acknowledged.
+    """At least once: records first, and their offsets when every one is acknowledged, every `COMMIT_EVERY` seconds.
 
     `commit` commits offsets and waits; `timeout` in seconds bounds how long the acknowledgements may take.
     """
 
     def __init__(
-        self, make_producer: Callable[[], Producer], commit: Callable[[list[TopicPartition]], None], timeout: float
+        self,
+        make_producer: Callable[[], Producer],
+        commit: Callable[[list[TopicPartition]], None],
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_producer = make_producer
         self._commit = commit
         self._timeout = timeout
+        self._clock = clock
+        self._rest: dict[Partition, TopicPartition] = {}
+        self._committed_at = float("-inf")
         self._producer: Producer | None = None
 
     def start(self) -> None:
@@ -268,15 +287,26 @@ class AtLeastOncePublisher:
             raise OutcomeUnknown(f"{len(failed)} records were not acknowledged, first {failed[0]}")
 
     def commit(self, offsets: list[TopicPartition]) -> None:
-        """Commit the offsets and wait for it."""
+        """Commit the offsets and wait for it, unless that was done just now."""
+        self._rest |= {Partition(offset.topic, offset.partition): offset for offset in offsets}
+        if self._clock() - self._committed_at >= COMMIT_EVERY:
+            self.commit_rest()
+
+    def commit_rest(self) -> None:
+        """Commit what was put off and wait for it."""
+        if not self._rest:
+            return
+        rest, self._rest = self._rest, {}
+        self._committed_at = self._clock()
         try:
-            self._commit(offsets)
+            self._commit(list(rest.values()))
         except RetriableError as error:
             # The records are in the log all the same, and with them what is to be remembered.
             raise OutcomeUnknown(str(error)) from error
 
     def renew(self) -> None:
-        """A new producer, if the old one was thrown away."""
+        """A new producer, if the old one was thrown away; what was put off is read again."""
+        self._rest.clear()
         if self._producer is None:
             self.start()
 

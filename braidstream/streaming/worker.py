@@ -88,6 +88,7 @@ class Worker:
         self._outage = outage
         self._background = background or ThreadPoolExecutor(1, "publishing")
         self._publication: _Publication | None = None
+        self._refused: RetriableError | None = None
         self._clock = clock
         self._sleep = sleep
         self._stopping = False
@@ -122,6 +123,7 @@ class Worker:
     def _finish(self) -> None:
         try:
             self._settle()
+            self._publisher.commit_rest()
         except RetriableError as error:
             self._log.warning("what was in hand is left to be read again", reason=str(error))
 
@@ -155,6 +157,8 @@ class Worker:
         finally:
             self._processor.rebalanced(batch.revoked, batch.assigned)
         self._publish(rest(self._inbox.positions), batch)
+        if not batch.records:
+            self._publisher.commit_rest()
         self._inbox.pause(self._processor.held())
         return len(batch.records)
 
@@ -190,19 +194,25 @@ class Worker:
         self._counts += work.counts
 
     def _drain(self) -> None:
-        """Finish what is being published. What went wrong is raised by the next turn."""
+        """Finish what is being published, and commit. What went wrong is raised by the next turn."""
         if self._publication is not None:
             self._publication.finish()
+        try:
+            self._publisher.commit_rest()
+        except RetriableError as error:
+            self._refused = error
 
     def _settle(self) -> None:
         """Finish what is being published; raises `RetriableError` when it is not in the log."""
         publication, self._publication = self._publication, None
-        if publication is None:
-            return
-        publication.finish()
-        if publication.error is not None:
-            raise publication.error
-        self._committed(publication.work)
+        refused, self._refused = self._refused, None
+        if publication is not None:
+            publication.finish()
+            if publication.error is not None:
+                raise publication.error
+            self._committed(publication.work)
+        if refused is not None:
+            raise refused
 
     def _go_back(self, error: RetriableError) -> None:
         """Undo the batch in hand, so that it is read again; raises `UnavailableError` when failing has lasted too long.

@@ -173,7 +173,9 @@ class _Kit(Generic[E]):
     def _make_publisher(self) -> Publisher:
         self.transactional_id = transactional_id = f"kit-{next(_transactional_ids)}"
         if self._settings.processing_guarantee == "at_least_once":
-            return AtLeastOncePublisher(lambda: self.broker.producer(None), self.inbox.commit, timeout=0)
+            return AtLeastOncePublisher(
+                lambda: self.broker.producer(None), self.inbox.commit, timeout=0, clock=self._seconds
+            )
         return TransactionalPublisher(lambda: self.broker.producer(transactional_id), timeout=0)
 
     def _seconds(self) -> float:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from braidstream.errors import FatalError, RetriableError
 from braidstream.streaming.ports import Partition
 from braidstream.streaming.processor import Rest
+from braidstream.streaming.publisher import COMMIT_EVERY
 from braidstream.testing.kit import START
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
@@ -279,6 +280,44 @@ def test_a_rebalance_is_heard_after_what_came_before_it_is_in_the_log(fails: boo
     assert ("rollback" in kit.log) is fails
     run_both(kit, other)
     everything_happened_once(kit, 2 * SIZE)
+
+
+# Offsets without a transaction
+
+
+def step_with(kit: LateScorerKit, name: str) -> int:
+    """Send a ride and take a turn; how many offsets are committed then."""
+    kit.broker.send("ride_started", key=name.encode(), value=kit.encode(ride(name)))
+    kit.worker.step()
+    return sum(kit.broker.committed("kit").values())
+
+
+def test_offsets_are_committed_together_and_soon() -> None:
+    kit = make_kit(processing_guarantee="at_least_once")
+    assert [step_with(kit, name) for name in "abc"] == [1, 1, 1]
+    kit.sleep(2 * COMMIT_EVERY)
+    assert [step_with(kit, name) for name in "de"] == [4, 4]
+    kit.worker.step()
+    assert sum(kit.broker.committed("kit").values()) == 5
+
+
+def test_what_was_put_off_is_committed_before_a_partition_goes() -> None:
+    first = make_kit(processing_guarantee="at_least_once")
+    assert [step_with(first, f"ride-{number}") for number in range(8)] == [1] * 8
+    second = make_kit(processing_guarantee="at_least_once", broker=first.broker)
+    run_both(first, second)
+    everything_happened_once(first, 8)
+
+
+def test_what_cannot_be_committed_before_a_partition_goes_is_repeated_by_its_new_owner() -> None:
+    first = make_kit(processing_guarantee="at_least_once")
+    assert [step_with(first, f"ride-{number}") for number in range(8)] == [1] * 8
+    first.broker.fail_next("commit", KafkaError(KafkaError._TIMED_OUT))
+    second = make_kit(processing_guarantee="at_least_once", broker=first.broker)
+    with capture_logs() as logs:
+        run_both(first, second)
+    assert "going back to the committed offsets" in [line["event"] for line in logs]
+    everything_happened(first, 8, "at_least_once")
 
 
 # Stopping, and counting
