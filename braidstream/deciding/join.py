@@ -129,6 +129,9 @@ class Join(Generic[E]):
 
     def due(self, now: int) -> bool:
         """Whether a deadline, or the end of a subject's memory, has passed."""
+        subjects = self._subjects
+        for queue in (subjects.waits, subjects.deadlines, subjects.memories):
+            self._drop_overtaken(queue, now)
         expiry = self.next_expiry()
         return expiry is not None and expiry <= now
 
@@ -174,6 +177,14 @@ class Join(Generic[E]):
         self._subjects.rollback()
         self._decisions.clear()
         self._counts.clear()
+
+    def _drop_overtaken(self, queue: Expiries, until: int) -> None:
+        """Drop the entries before the first that still counts: nothing has to be asked of the broker for them."""
+        while (entry := queue.pop(until)) is not None:
+            at, subject_id = entry
+            if self._subjects.expires(subject_id, at, queue):
+                queue.add(at, subject_id)
+                break
 
     def _expire(self, queue: Expiries, until: int, end: Callable[[str], None]) -> None:
         while (entry := queue.pop(until)) is not None:

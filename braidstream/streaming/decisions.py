@@ -27,6 +27,9 @@ from braidstream.streaming.publisher import OutRecord
 from schemas import decision
 from schemas.prediction import Prediction
 
+_LEAST_PATIENCE = 0.02
+"""Seconds: where thousands of subjects expire each second the loop would otherwise turn for each millisecond."""
+
 _FENCE_PATIENCE = 0.005
 _NO_HEADERS: Headers = []
 
@@ -123,13 +126,13 @@ class DecisionProcessor(Generic[E]):
         return {p for p in self._owned if p.number not in ready or p.topic == self._full}
 
     def patience(self) -> float:
-        """Until the next deadline; not at all while state is being restored."""
+        """Until the next deadline, or a little longer; not at all while state is being restored."""
         if self._restore.partitions:
             return 0.0
         if self._fence.busy:
             return _FENCE_PATIENCE
         expiries = [at for join in self._joins.values() if (at := join.next_expiry()) is not None]
-        return max(0.0, (min(expiries) - self._clock()) / 1000) if expiries else float("inf")
+        return max(_LEAST_PATIENCE, (min(expiries) - self._clock()) / 1000) if expiries else float("inf")
 
     def prepare(self, records: Sequence[Message]) -> Rest:
         """Decode the records; what is left is to join them, let deadlines fire, and collect what changed."""

@@ -417,3 +417,25 @@ def test_it_is_due_from_its_next_expiry_on(moderation: Moderation) -> None:
     assert moderation.join.next_expiry() == moderation.now + DEADLINE
     assert not moderation.join.due(moderation.now + DEADLINE - 1)
     assert moderation.join.due(moderation.now + DEADLINE)
+
+
+def test_the_deadline_of_a_closed_subject_is_not_due(moderation: Moderation) -> None:
+    moderation.upload("a")
+    moderation.upload("b")
+    for model in EXPECTED:
+        moderation.predict("a", model)
+    now = moderation.now + DEADLINE
+    assert moderation.join.due(now)
+    for model in EXPECTED:
+        moderation.predict("b", model)
+    assert not moderation.join.due(now)
+
+
+def test_a_closing_that_is_undone_leaves_the_deadline_due(moderation: Moderation) -> None:
+    moderation.upload("a")
+    now = moderation.now + DEADLINE
+    for model in EXPECTED:
+        moderation.join.prediction("a", Evidence(model, "1", 0.1), moderation.now)
+    assert not moderation.join.due(now)
+    moderation.join.rollback()
+    assert moderation.join.due(now)
