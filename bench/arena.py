@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -15,6 +15,7 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    Message,
     Producer,
     TopicPartition,
 )
@@ -43,6 +44,8 @@ _FILLER: dict[str, Any] = {
 }
 _TRIES = 100
 _CALL_TIMEOUT = 30.0
+_LAST = 100
+"""More control records than partitions end with."""
 
 
 def retried(call: Callable[[], T], codes: Iterable[int]) -> T:
@@ -126,6 +129,14 @@ class Arena:
         )
         return {(at.topic, at.partition): future.result().offset for at, future in asked.items()}
 
+    def record_ends(self, topic: str) -> Mapping[tuple[str, int], int]:
+        """The offset behind the last committed record of each partition that has one: no control record counts."""
+        ends = self.ends(topic)
+        starts = [max(0, ends[topic, number] - _LAST) for number in range(self.settings.partitions)]
+        return {
+            (topic, message.partition() or 0): (message.offset() or 0) + 1 for message in self._records(topic, starts)
+        }
+
     @contextmanager
     def offsets_of(self, group: str) -> Iterator[Callable[[Iterable[tuple[str, int]]], Mapping[tuple[str, int], int]]]:
         """Asks for the group's committed offsets of partitions; those that have none are left out."""
@@ -161,6 +172,15 @@ class Arena:
 
     def read(self, topic: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rides' numbers and the records' times (ms since 1970) of all that is committed in a topic."""
+        numbers: list[int] = []
+        stamps: list[int] = []
+        for message in self._records(topic, [OFFSET_BEGINNING] * self.settings.partitions):
+            numbers.append(ride_number(_key(message)))
+            stamps.append(message.timestamp()[1])
+        return np.array(numbers, dtype=np.int64), np.array(stamps, dtype=np.int64)
+
+    def _records(self, topic: str, starts: Sequence[int]) -> Iterator[Message[Any, Any]]:
+        """What is committed from these offsets of the partitions on."""
         reader = Consumer(
             {
                 "bootstrap.servers": self.broker,
@@ -172,21 +192,17 @@ class Arena:
                 "fetch.queue.backoff.ms": "10",
             }
         )
-        reader.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(self.settings.partitions)])
-        numbers: list[int] = []
-        stamps: list[int] = []
-        reading = self.settings.partitions
+        reader.assign([TopicPartition(topic, number, start) for number, start in enumerate(starts)])
+        reading = len(starts)
         while reading:
             for message in reader.consume(50_000, 1.0):
                 if (error := message.error()) is None:
-                    numbers.append(ride_number(_key(message)))
-                    stamps.append(message.timestamp()[1])
+                    yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     reading -= 1
                 else:
                     raise UnavailableError(f"{topic} cannot be read: {error.str()}")
         reader.close()
-        return np.array(numbers, dtype=np.int64), np.array(stamps, dtype=np.int64)
 
 
 def _key(message: Any) -> bytes:

@@ -27,12 +27,12 @@ def full(setting: Setting) -> Iterator[Measurement]:
                 yield Measurement(PART, f"all parts, {guarantee}", run, _decide_all(setting, arena, guarantee, rides))
 
 
-def reading(guarantee: str, groups: Collection[str]) -> Iterator[tuple[str, str, int]]:
-    """Which group reads which topic, in the order of the stream, and the control records that may end a partition."""
+def reading(groups: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Which group reads which topic, in the order of the stream."""
     for group in groups:
-        yield group, RIDES.subjects.name, 0
+        yield group, RIDES.subjects.name
     if "decision" in groups:
-        yield "decision", RIDES.predictions.name, 1 if guarantee == EXACTLY_ONCE else 0
+        yield "decision", RIDES.predictions.name
 
 
 def _decide_all(setting: Setting, arena: Arena, guarantee: str, rides: int) -> Figures:
@@ -42,8 +42,8 @@ def _decide_all(setting: Setting, arena: Arena, guarantee: str, rides: int) -> F
             for name, module in WORKERS.items()
         ]
         samples = []
-        for group, topic, markers in reading(guarantee, WORKERS):
-            samples += watch(arena, arena.named(group), [arena.named(topic)], workers, markers=markers)
+        for group, topic in reading(WORKERS):
+            samples += watch(arena, arena.named(group), [arena.named(topic)], workers)
         peak = sum(worker.memory_mb(peak=True) for worker in workers)
         for worker in workers:
             worker.stop()

@@ -87,8 +87,8 @@ def _measure(setting: Setting, case: _Case, guarantee: str, run: int) -> Iterato
             setting.await_ready(workers[name], name)
         observer, seen_file = _observe(setting, arena, list(case.waits_for.values()), bounds[-1], stack)
         sent = np.concatenate([_send(setting, arena, phase, *bounds[n : n + 2]) for n, phase in enumerate(phases)])
-        for name, reads, markers in reading(guarantee, workers):
-            watch(arena, arena.named(name), [arena.named(reads)], list(workers.values()), markers=markers)
+        for name, reads in reading(workers):
+            watch(arena, arena.named(name), [arena.named(reads)], list(workers.values()))
         time.sleep(_DRAIN)
         idle = _idle(list(workers.values())) if workers and run == 0 else None
         observer.stop()

@@ -78,14 +78,9 @@ def finish(arena: Arena, job: Job, children: Sequence[Child], rides: int) -> Fig
     }
 
 
-def watch(
-    arena: Arena, group: str, reads: Sequence[str], children: Sequence[Child], *, markers: int = 0
-) -> list[Sample]:
-    """Wait until the group has committed all that there is to read; the CPU time used meanwhile.
-
-    `markers` is how many control records each partition may end with: no record is read after them.
-    """
-    ends = {at: end - markers for topic in reads for at, end in arena.ends(topic).items() if end > markers}
+def watch(arena: Arena, group: str, reads: Sequence[str], children: Sequence[Child]) -> list[Sample]:
+    """Wait until the group has committed all that there is to read; the CPU time used meanwhile."""
+    ends = {at: end for topic in reads for at, end in arena.record_ends(topic).items()}
     samples = []
     deadline = time.monotonic() + _PATIENCE
     with arena.offsets_of(group) as offsets:
