@@ -195,7 +195,8 @@ class Arena:
         reader.assign([TopicPartition(topic, number, start) for number, start in enumerate(starts)])
         reading = len(starts)
         while reading:
-            for message in reader.consume(50_000, 1.0):
+            # Asked for many, the client waits until they are there or the time is over.
+            for message in reader.consume(1, 1.0) + reader.consume(50_000, 0):
                 if (error := message.error()) is None:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:

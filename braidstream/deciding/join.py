@@ -131,7 +131,9 @@ class Join(Generic[E]):
         """Whether a deadline, or the end of a subject's memory, has passed."""
         subjects = self._subjects
         for queue in (subjects.waits, subjects.deadlines, subjects.memories):
-            self._drop_overtaken(queue, now)
+            # What was closed before its time has nothing to be asked of the broker for.
+            if (entry := self._first(queue, now)) is not None:
+                queue.add(*entry)
         expiry = self.next_expiry()
         return expiry is not None and expiry <= now
 
@@ -178,19 +180,17 @@ class Join(Generic[E]):
         self._decisions.clear()
         self._counts.clear()
 
-    def _drop_overtaken(self, queue: Expiries, until: int) -> None:
-        """Drop the entries before the first that still counts: nothing has to be asked of the broker for them."""
+    def _first(self, queue: Expiries, until: int) -> tuple[int, str] | None:
+        """Take out the first entry that still counts, and those before it."""
         while (entry := queue.pop(until)) is not None:
             at, subject_id = entry
             if self._subjects.expires(subject_id, at, queue):
-                queue.add(at, subject_id)
                 break
+        return entry
 
     def _expire(self, queue: Expiries, until: int, end: Callable[[str], None]) -> None:
-        while (entry := queue.pop(until)) is not None:
+        while (entry := self._first(queue, until)) is not None:
             at, subject_id = entry
-            if not self._subjects.expires(subject_id, at, queue):
-                continue
             try:
                 end(subject_id)
             except Exception:
