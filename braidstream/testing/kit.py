@@ -90,13 +90,14 @@ class _AtOnce(Executor):
 
 
 class _Kit(Generic[E]):
-    """One worker at a time. Kits on the same broker are workers of one group."""
+    """One worker at a time. Kits of the same group on the same broker share its work."""
 
-    def __init__(self, pipeline: Pipeline[E], settings: WorkerSettings, broker: FakeBroker | None) -> None:
+    def __init__(self, pipeline: Pipeline[E], settings: WorkerSettings, broker: FakeBroker | None, group: str) -> None:
         self.broker = broker if broker is not None else FakeBroker()
         """To look at topics, and to let calls fail."""
         self._pipeline = pipeline
         self._settings = settings
+        self._group = group
         self._schemas = LocalSchemas(*(topic.event_type for topic in pipeline.topics))
         self._now = round(START.timestamp() * 1000)
         self.start()
@@ -143,7 +144,7 @@ class _Kit(Generic[E]):
         """Start a new worker."""
         self.processor = self._make_processor()
         joins = self.processor.joins
-        self.consumer = self.broker.consumer("kit", eager=joins)
+        self.consumer = self.broker.consumer(self._group, eager=joins)
         self.inbox = Inbox(
             self.consumer, self.processor.topics, eager=joins, hold_new=joins, patience=0, clock=self._seconds
         )
@@ -214,11 +215,12 @@ class ScorerKit(_Kit[E]):
         model: str,
         version: str = "test",
         broker: FakeBroker | None = None,
+        group: str = "kit",
         **settings: Any,
     ) -> None:
         self._predict = predict
         self._model = (model, version)
-        super().__init__(pipeline, _WorkerSettings(**settings), broker)
+        super().__init__(pipeline, _WorkerSettings(**settings), broker, group)
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -238,7 +240,7 @@ class ScorerKit(_Kit[E]):
             self._pipeline,
             self._settings,
             self._schemas,
-            "kit",
+            self._group,
             self._predict,
             model=self._model,
             clock=self._milliseconds,
@@ -266,6 +268,7 @@ class PolicyKit(_Kit[E]):
         deadline: float = 30,
         remember: float = 3600,
         broker: FakeBroker | None = None,
+        group: str = "kit",
         **settings: Any,
     ) -> None:
         self._policy = policy
@@ -273,7 +276,7 @@ class PolicyKit(_Kit[E]):
             expected_models=tuple(expected), decision_deadline=deadline, remember=remember, **settings
         )
         self._decision_settings: DecisionSettings = own
-        super().__init__(pipeline, own, broker)
+        super().__init__(pipeline, own, broker, group)
 
     @property
     def decisions(self) -> list[Decision]:
@@ -307,7 +310,7 @@ class PolicyKit(_Kit[E]):
     def _make_processor(self) -> Processor:
         broker = DecisionBroker(self.broker.ends, self.broker.reader, self._milliseconds)
         return decision_processor(
-            self._pipeline, self._decision_settings, self._schemas, "kit", self._policy, broker=broker
+            self._pipeline, self._decision_settings, self._schemas, self._group, self._policy, broker=broker
         )
 
     def _decided(self, change: Callable[[], object]) -> list[Decision]:
