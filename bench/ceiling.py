@@ -1,6 +1,6 @@
 """The ceiling: consume, produce the same bytes, commit, as tightly as the client allows. Runs until SIGTERM.
 
-Tuned as the workers are: fetching starts again at once, batches linger 5 ms, lz4; no callbacks, one batch in flight.
+The clients are tuned as the workers' are. No callbacks; one batch in flight, which is waited for.
 """
 
 from __future__ import annotations
@@ -12,21 +12,14 @@ from typing import Any
 import click
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from braidstream.streaming.clients import FETCH, PRODUCER, TRANSACTION
+
 _CONSUMER = {
+    **FETCH,
     "isolation.level": "read_committed",
     "auto.offset.reset": "earliest",
     "enable.auto.commit": "false",
     "partition.assignment.strategy": "cooperative-sticky",
-    "fetch.queue.backoff.ms": "10",
-    "queued.min.messages": "100000",
-}
-# Transactions back to back meet CONCURRENT_TRANSACTIONS; the default back-off of 100 ms would be what is measured.
-_PRODUCER = {
-    "retry.backoff.ms": "5",
-    "enable.idempotence": "true",
-    "linger.ms": "5",
-    "compression.type": "lz4",
-    "queue.buffering.max.messages": "1000000",
 }
 
 
@@ -41,8 +34,8 @@ def main(*, bootstrap: str, inputs: tuple[str, ...], output: str, group: str, gu
     """Copy records from topics to a topic, to the partition number that each comes from."""
     servers = {"bootstrap.servers": bootstrap}
     consumer = Consumer({**_CONSUMER, **servers, "group.id": group})
-    transaction = {"transactional.id": f"{group}-{os.getpid()}"} if guarantee == "exactly_once" else {}
-    producer = Producer({**_PRODUCER, **servers, **transaction})
+    transaction = {**TRANSACTION, "transactional.id": f"{group}-{os.getpid()}"} if guarantee == "exactly_once" else {}
+    producer = Producer({**PRODUCER, **servers, **transaction})
     copy = _copy_in_transactions if transaction else _copy
     running = [True]
     signal.signal(signal.SIGTERM, lambda *_: running.clear())

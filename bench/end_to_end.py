@@ -47,9 +47,10 @@ def _decide_all(setting: Setting, arena: Arena, guarantee: str, rides: int) -> F
         peak = sum(worker.memory_mb(peak=True) for worker in workers)
         for worker in workers:
             worker.stop()
-    _, first = arena.read(arena.named(RIDES.predictions.name))
-    numbers, stamps = arena.read(arena.named(RIDES.decisions.name))
-    require_counts(numbers, rides, 1, exactly=guarantee == EXACTLY_ONCE)
+    predicted, first = arena.read(arena.named(RIDES.predictions.name))
+    decided, stamps = arena.read(arena.named(RIDES.decisions.name))
+    for numbers, times in ((predicted, 2), (decided, 1)):
+        require_counts(numbers, rides, times, exactly=guarantee == EXACTLY_ONCE)
     start, end = int(first.min()) / 1000, int(stamps.max()) / 1000
     used = usage(samples, start, end)
     return {

@@ -54,6 +54,7 @@ SEAMS = (
     Seam("produce", publisher, "_produce"),
     Seam("commit", publisher.TransactionalPublisher, "_finish"),
     Seam("commit", publisher.AtLeastOncePublisher, "_finish"),
+    Seam("commit", publisher.AtLeastOncePublisher, "commit_rest"),
     Seam("loop", Worker, "step"),
 )
 

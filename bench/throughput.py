@@ -49,17 +49,20 @@ def pass_through(setting: Setting, arena: Arena, reads: Sequence[str], guarantee
     return Job(f"pass-through, {guarantee}", start, group, reads, output, guarantee, times)
 
 
-def measure(arena: Arena, job: Job, rides: int) -> Figures:
-    """Run the job over the backlog once; raises a `BraidstreamError` when it fails, or loses or repeats a ride."""
+def measure(arena: Arena, job: Job, rides: int, left_out: float = _START) -> Figures:
+    """Run the job over the backlog once; raises a `BraidstreamError` when it fails, or loses or repeats a ride.
+
+    The rate and the CPU time are those after the share of the records that is left out.
+    """
     with job.start() as child:
-        figures = finish(arena, job, [child], rides)
+        figures = finish(arena, job, [child], rides, left_out)
     arena.clear(job.writes)
     if not job.group_is_new:
         arena.forget(job.group)
     return figures
 
 
-def finish(arena: Arena, job: Job, children: Sequence[Child], rides: int) -> Figures:
+def finish(arena: Arena, job: Job, children: Sequence[Child], rides: int, left_out: float = _START) -> Figures:
     """Wait for the end of the backlog, stop the processes, and see what they have written."""
     samples = watch(arena, job.group, job.reads, children)
     peak = sum(child.memory_mb(peak=True) for child in children)
@@ -67,7 +70,7 @@ def finish(arena: Arena, job: Job, children: Sequence[Child], rides: int) -> Fig
         child.stop()
     numbers, stamps = arena.read(job.writes)
     require_counts(numbers, rides, job.times, exactly=job.guarantee == EXACTLY_ONCE)
-    rate, start, end = rate_after(stamps, _START)
+    rate, start, end = rate_after(stamps, left_out)
     used = usage(samples, start, end)
     return {
         "records_per_s": rate,

@@ -23,6 +23,7 @@ from braidstream.errors import PoisonRecord, SettingsError
 E = TypeVar("E", bound=BaseModel)
 
 _HEADER = struct.Struct(">BI")
+HEADER_SIZE = _HEADER.size
 _LOCAL_IDS = 1 << 30
 _ONE_BYTE = [bytes((value,)) for value in range(0x80)]
 
@@ -114,9 +115,9 @@ def split(value: bytes | None) -> tuple[int, bytes]:
     """The schema id and the Avro body of a record's value; raises `PoisonRecord` when it is not in the wire format."""
     if value is None:
         raise PoisonRecord("VALUE_CONVERTER", "the value is null")
-    if len(value) < _HEADER.size or value[0] != 0:
+    if len(value) < HEADER_SIZE or value[0] != 0:
         raise PoisonRecord("VALUE_CONVERTER", f"not in Confluent's wire format: it starts with {value[:5]!r}")
-    return _HEADER.unpack_from(value)[1], value[_HEADER.size :]
+    return _HEADER.unpack_from(value)[1], value[HEADER_SIZE:]
 
 
 def read(schema: AvroSchema, body: bytes, reader: AvroSchema | None = None) -> Any:

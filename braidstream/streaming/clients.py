@@ -20,11 +20,13 @@ from braidstream.streaming.ports import Consumer, Partition, Producer
 
 Assignment = Literal["cooperative", "range"]
 
-# By default librdkafka waits a second before it fetches again after its queue was full: a fast consumer starves.
-_FETCH = {"fetch.queue.backoff.ms": "10", "queued.min.messages": "100000"}
-# Tiny transactions back to back meet CONCURRENT_TRANSACTIONS; the default back-off of 100 ms would be their latency.
-_TRANSACTION = {"transaction.timeout.ms": "10000", "message.timeout.ms": "10000", "retry.backoff.ms": "1"}
-_PRODUCER: dict[str, Any] = {
+FETCH = {"fetch.queue.backoff.ms": "10", "queued.min.messages": "100000"}
+"""By default librdkafka waits a second before it fetches again after its queue was full: a fast consumer starves."""
+
+TRANSACTION = {"transaction.timeout.ms": "10000", "message.timeout.ms": "10000", "retry.backoff.ms": "1"}
+"""Small transactions back to back meet CONCURRENT_TRANSACTIONS: the default back-off of 100 ms would add to latency."""
+
+PRODUCER: dict[str, Any] = {
     "enable.idempotence": "true",
     "partitioner": "murmur2_random",
     "linger.ms": "5",
@@ -68,7 +70,7 @@ def consumer_config(settings: Settings, group: str, assignment: Assignment) -> d
 
     `range` gives a member the same partition numbers of every topic, which a join needs.
     """
-    config: dict[str, Any] = {**_FETCH}
+    config: dict[str, Any] = {**FETCH}
     if settings.kafka.get("group.protocol", "classic") == "classic":
         strategy = "range" if assignment == "range" else "cooperative-sticky"
         config |= {**_CLASSIC_GROUP, "partition.assignment.strategy": strategy}
@@ -103,7 +105,7 @@ def worker_consumer(
 
 def reader(settings: Settings, name: str) -> Any:
     """A consumer without a group, for reading given partitions: a `confluent_kafka.Consumer`."""
-    config = {**_FETCH, **_base(settings, name), "group.id": name, "isolation.level": "read_committed"}
+    config = {**FETCH, **_base(settings, name), "group.id": name, "isolation.level": "read_committed"}
     config |= {"enable.auto.commit": "false", "auto.offset.reset": "earliest", "enable.partition.eof": "false"}
     for group_only in ("group.protocol", "group.remote.assignor"):
         config.pop(group_only, None)
@@ -117,14 +119,14 @@ def transactional_id(group: str) -> str:
 
 def transactional_producer(settings: Settings, group: str) -> Producer:
     """A producer whose records are seen when its transaction is committed."""
-    config = {**_PRODUCER, **_TRANSACTION, **_base(settings, group), "transactional.id": transactional_id(group)}
+    config = {**PRODUCER, **TRANSACTION, **_base(settings, group), "transactional.id": transactional_id(group)}
     producer: Producer = make_client(confluent_kafka.Producer, config)
     return producer
 
 
 def plain_producer(settings: Settings, name: str) -> Producer:
     """An idempotent producer whose records are seen at once; only what is not delivered is reported."""
-    config = {**_PRODUCER, **_base(settings, name)}
+    config = {**PRODUCER, **_base(settings, name)}
     producer: Producer = make_client(confluent_kafka.Producer, config)
     return producer
 

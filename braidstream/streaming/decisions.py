@@ -289,7 +289,7 @@ class DecisionProcessor(Generic[E]):
         made, head, states = changes.decisions, self._decision_head, changes.states
         values = [encoding.decision(head, decided) for decided in made]
         work.records += _out(self._topics.decisions, number, [decided.subject_id for decided in made], values)
-        work.records += _out(self._topics.state, number, states.keys(), states.values())
+        work.states += _out(self._topics.state, number, states.keys(), states.values())
         if changes.counts.get("orphans"):
             self._log.warning(
                 "predictions without a subject dropped", partition=number, subjects=changes.counts["orphans"]

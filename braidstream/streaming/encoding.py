@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from struct import Struct
 
-from braidstream.avro import Codec, long_bytes, string_bytes
+from braidstream.avro import HEADER_SIZE, Codec, long_bytes, string_bytes
 from braidstream.deciding.join import Decided, Outcome, State
 from braidstream.deciding.policy import Evidence, Verdict
 from braidstream.errors import FatalError
@@ -67,9 +67,9 @@ def state(head: bytes, subject_id: str, state: State) -> bytes:
 
 def head(value: bytes, body: bytes) -> bytes:
     """What stands before the body in a value that fastavro has written; raises `FatalError` when the bodies differ."""
-    if not value.endswith(body):
+    if value[HEADER_SIZE:] != body:
         raise FatalError("the latest schema is not what braidstream/streaming/ writes by hand: change both together")
-    return value.removesuffix(body)
+    return value[:HEADER_SIZE]
 
 
 def decision_head(codec: Codec[Decision]) -> bytes:

@@ -24,9 +24,13 @@ PARTITIONED_BY_KEY = -1
 
 @dataclass
 class Work:
-    """What a batch gave: the records to publish, and the partitions whose offsets go with them."""
+    """What a batch gave: the records to publish, the states of a changelog that say so, and the partitions.
+
+    The offsets of these partitions are committed with them.
+    """
 
     records: list[OutRecord] = field(default_factory=list)
+    states: list[OutRecord] = field(default_factory=list)
     partitions: set[Partition] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -172,7 +176,7 @@ class HandlerProcessor(Generic[E]):
         errors |= {i: result for i, result in zip(indexes, results, strict=True) if isinstance(result, Exception)}
         sources = [records[index] for index in indexes]
         outputs = list(_outputs(self._intake.name, sources, results))
-        work = Work(outputs, {Partition(self._intake.name, number) for number in _partitions(records)})
+        work = Work(outputs, partitions={Partition(self._intake.name, number) for number in _partitions(records)})
         work.counts["in"] = len(records)
         work.counts["out"] = len(outputs)
 

@@ -49,19 +49,22 @@ class Publisher(Protocol):
         """Make ready; raises `UnavailableError` when the broker does not answer in time."""
         ...
 
-    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> Finish:
+    def publish(
+        self, records: Sequence[OutRecord], states: Sequence[OutRecord], offsets: list[TopicPartition], group: Any
+    ) -> Finish:
         """Hand the records to the client; call what is returned, from any thread, to wait until they are in the log.
 
-        With transactions that commits the offsets too, all or nothing. Both calls raise `RetriableError` when nothing
-        was committed, `OutcomeUnknown` when that cannot be told, `FatalError` when the process must end.
+        The states, of a changelog, say what was published: none is in the log without all of the records. With
+        transactions the offsets are committed too, all or nothing. Both calls raise `RetriableError` when nothing was
+        committed, `OutcomeUnknown` when that cannot be told, `FatalError` when the process must end.
         """
         ...
 
-    def commit(self, offsets: list[TopicPartition]) -> None:
-        """Commit the offsets of what was published, where that does not, soon; to be called in the consumer's thread.
+    def commit(self, offsets: list[TopicPartition]) -> bool:
+        """Commit the offsets of what was published, where that does not; to be called in the consumer's thread.
 
-        A commit from another thread has been seen to wait for ever while the consumer was in a rebalance's callback.
-        Raises `OutcomeUnknown`: the records are in the log.
+        False says that it is put off for a moment. A commit from another thread has been seen to wait for ever while
+        the consumer was in a rebalance's callback. Raises `OutcomeUnknown`: the records are in the log.
         """
         ...
 
@@ -144,7 +147,9 @@ class TransactionalPublisher:
             raise UnavailableError(f"the broker accepts no transactions ({error.name()}): {error.str()}") from exception
         self._producer = producer
 
-    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> Finish:
+    def publish(
+        self, records: Sequence[OutRecord], states: Sequence[OutRecord], offsets: list[TopicPartition], group: Any
+    ) -> Finish:
         """One transaction. The offsets must not be empty: with none the broker checks no membership."""
         if not offsets:
             raise ValueError("a transaction needs offsets, or the broker does not fence it")
@@ -158,6 +163,7 @@ class TransactionalPublisher:
         try:
             self._attempt(producer.begin_transaction)
             _produce(producer, records)
+            _produce(producer, states)
             producer.poll(0)
         except KafkaException as exception:
             self._recover(producer, _cause(_error(exception), send_offsets))
@@ -179,8 +185,9 @@ class TransactionalPublisher:
         self._open = False
         self._fenced = False
 
-    def commit(self, offsets: list[TopicPartition]) -> None:
+    def commit(self, offsets: list[TopicPartition]) -> bool:
         """Nothing: the transaction has committed them."""
+        return True
 
     def commit_rest(self) -> None:
         """Nothing is put off."""
@@ -264,33 +271,49 @@ class AtLeastOncePublisher:
         """Make the producer; it connects by itself."""
         self._producer = self._make_producer()
 
-    def publish(self, records: Sequence[OutRecord], offsets: list[TopicPartition], group: Any) -> Finish:
-        """Produce, and then wait for every acknowledgement; offsets and the group's metadata play no part."""
+    def publish(
+        self, records: Sequence[OutRecord], states: Sequence[OutRecord], offsets: list[TopicPartition], group: Any
+    ) -> Finish:
+        """Produce, and then wait for every acknowledgement; offsets and the group's metadata play no part.
+
+        States are produced when the records are acknowledged: one that says "decided" without the decision in the log
+        would be believed after a crash, and the decision never made.
+        """
         producer = self._producer
         assert producer is not None, "start or renew comes first"
-        failed: list[str] = []
+        failed: list[tuple[KafkaError, str]] = []
 
         def on_failure(error: KafkaError, message: Message) -> None:
-            failed.append(f"{message.topic()} [{message.partition()}]: {error.str()}")
+            failed.append((error, f"{message.topic()} [{message.partition()}], key {message.key()!r:.80}"))
 
-        with self._dropped_on_error():
+        with self._dropped_on_error(producer):
             _produce(producer, records, on_failure)
+        if states and records:
+            self._finish(producer, failed)
+        with self._dropped_on_error(producer):
+            _produce(producer, states, on_failure)
         return partial(self._finish, producer, failed)
 
-    def _finish(self, producer: Producer, failed: list[str]) -> None:
-        with self._dropped_on_error():
+    def _finish(self, producer: Producer, failed: list[tuple[KafkaError, str]]) -> None:
+        with self._dropped_on_error(producer):
             left = producer.flush(self._timeout)
         if left:
-            self._producer = None
+            self._drop(producer)
             raise OutcomeUnknown(f"{left} records were not acknowledged within {self._timeout:g} s")
+        for error, what in failed:
+            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                raise _too_large(what)
         if failed:
-            raise OutcomeUnknown(f"{len(failed)} records were not acknowledged, first {failed[0]}")
+            error, what = failed[0]
+            raise OutcomeUnknown(f"{len(failed)} records were not acknowledged, first {what}: {error.str()}")
 
-    def commit(self, offsets: list[TopicPartition]) -> None:
+    def commit(self, offsets: list[TopicPartition]) -> bool:
         """Commit the offsets and wait for it, unless that was done just now."""
         self._rest |= {Partition(offset.topic, offset.partition): offset for offset in offsets}
-        if self._clock() - self._committed_at >= COMMIT_EVERY:
-            self.commit_rest()
+        if self._clock() - self._committed_at < COMMIT_EVERY:
+            return False
+        self.commit_rest()
+        return True
 
     def commit_rest(self) -> None:
         """Commit what was put off and wait for it."""
@@ -314,10 +337,15 @@ class AtLeastOncePublisher:
         """Drop the producer; every record was flushed by what `publish` returned."""
         self._producer = None
 
+    def _drop(self, producer: Producer) -> None:
+        """What it still holds must not come late: behind newer records of the producer after it."""
+        producer.purge()
+        self._producer = None
+
     @contextmanager
-    def _dropped_on_error(self) -> Iterator[None]:
+    def _dropped_on_error(self, producer: Producer) -> Iterator[None]:
         try:
             yield
         except KafkaException as exception:
-            self._producer = None
+            self._drop(producer)
             raise OutcomeUnknown(f"not produced: {_error(exception).str()}") from exception

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaException, Message, TopicPartition
 
 from braidstream.errors import RetriableError, UnavailableError
 from braidstream.streaming.inbox import Batch, Inbox
@@ -33,26 +32,12 @@ class Health(Protocol):
     def beat(self, waiting_for: str | None, partitions: int) -> None: ...
 
 
-class _Publication:
+class _Publication(NamedTuple):
     """A batch that is being published in the background."""
 
-    def __init__(self, work: Work, published: Future[None], commit: Callable[[], None]) -> None:
-        self.work = work
-        self.error: Exception | None = None
-        self._published = published
-        self._commit = commit
-        self._finished = False
-
-    def finish(self) -> None:
-        """Wait until it is published, and commit its offsets; `error` is what went wrong."""
-        if self._finished:
-            return
-        self._finished = True
-        try:
-            self._published.result()
-            self._commit()
-        except Exception as error:
-            self.error = error
+    work: Work
+    published: Future[None]
+    offsets: list[TopicPartition]
 
 
 class Worker:
@@ -88,7 +73,7 @@ class Worker:
         self._outage = outage
         self._background = background or ThreadPoolExecutor(1, "publishing")
         self._publication: _Publication | None = None
-        self._refused: RetriableError | None = None
+        self._failure: Exception | None = None
         self._clock = clock
         self._sleep = sleep
         self._stopping = False
@@ -178,41 +163,39 @@ class Worker:
             self._committed(work)
             return
         offsets = self._inbox.next_offsets(work.partitions)
-        commit = partial(self._publisher.commit, offsets)
-        finish = self._publisher.publish(work.records, offsets, batch.group)
+        finish = self._publisher.publish(work.records, work.states, offsets, batch.group)
         if len(batch.records) < BACKLOG * self._batch_size:
             finish()
-            commit()
-            self._committed(work)
+            self._published(work, offsets)
         else:
-            self._publication = _Publication(work, self._background.submit(finish), commit)
+            self._publication = _Publication(work, self._background.submit(finish), offsets)
+
+    def _published(self, work: Work, offsets: list[TopicPartition]) -> None:
+        if self._publisher.commit(offsets):
+            self._failing_since = None
+        self._committed(work)
 
     def _committed(self, work: Work) -> None:
-        if work.partitions:
-            self._failing_since = None
         self._processor.commit()
         self._counts += work.counts
 
     def _drain(self) -> None:
-        """Finish what is being published, and commit. What went wrong is raised by the next turn."""
-        if self._publication is not None:
-            self._publication.finish()
+        """Finish what is being published, and commit, in a callback that must not raise: the next turn does."""
         try:
+            self._settle()
             self._publisher.commit_rest()
-        except RetriableError as error:
-            self._refused = error
+        except Exception as error:
+            self._failure = error
 
     def _settle(self) -> None:
-        """Finish what is being published; raises `RetriableError` when it is not in the log."""
+        """Finish what is being published; raises `RetriableError` when it, or what came before it, failed."""
         publication, self._publication = self._publication, None
-        refused, self._refused = self._refused, None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         if publication is not None:
-            publication.finish()
-            if publication.error is not None:
-                raise publication.error
-            self._committed(publication.work)
-        if refused is not None:
-            raise refused
+            publication.published.result()
+            self._published(publication.work, publication.offsets)
 
     def _go_back(self, error: RetriableError) -> None:
         """Undo the batch in hand, so that it is read again; raises `UnavailableError` when failing has lasted too long.

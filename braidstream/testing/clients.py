@@ -349,6 +349,11 @@ class FakeProducer:
             self.poll(timeout)
             return len(self._reports)
 
+    def purge(self) -> None:
+        """Give up what is not acknowledged yet."""
+        with self._broker.calling("purge"):
+            self._reports.clear()
+
     def _write(self, at: Partition, record: Record) -> tuple[KafkaError | None, int]:
         if self._id is not None and (self._epoch is None or self._broker.is_fenced(self._id, self._epoch)):
             return KafkaError(KafkaError._PURGE_QUEUE), OFFSET_INVALID

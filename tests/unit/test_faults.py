@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from braidstream.avro import AvroSchema, Codec, EventType, LocalSchemas, read
 from braidstream.deciding.join import Join, Rules, State
 from braidstream.deciding.policy import Known, Verdict
-from braidstream.errors import PoisonRecord, RetriableError, SettingsError
+from braidstream.errors import FatalError, PoisonRecord, RetriableError, SettingsError, UnavailableError
 from braidstream.run import scoring_processor
 from braidstream.settings import WorkerSettings
 from braidstream.streaming.changelog import Restore, StateCodec
@@ -111,6 +111,35 @@ def test_a_decision_that_was_written_is_revised_and_not_made_again() -> None:
     kit.broker.run_before("committed", lambda: kit.broker.send("predictions", key=b"ride-1", value=late))
     kit.advance(31)
     assert [(made.revision, made.action) for made in kit.decisions] == [(0, "review"), (1, "accept")]
+
+
+@pytest.mark.parametrize("delivered", [0, 1], ids=["the decision", "its state"])
+def test_at_least_once_what_is_not_acknowledged_is_made_again(delivered: int) -> None:
+    """A state in the log says that the decision is there: it must not come first."""
+    kit = policy_kit(processing_guarantee="at_least_once")
+    kit.event(ride())
+    kit.broker.fail_next("deliver", KafkaError(KafkaError._MSG_TIMED_OUT), skip=delivered)
+    kit.predict("ride-1", "duration", 1)
+    assert [(made.revision, made.action) for made in kit.decisions] == [(0, "accept")] * (1 + delivered)
+
+
+def test_at_least_once_a_record_that_is_too_large_stops_the_worker() -> None:
+    kit = scorer_kit(processing_guarantee="at_least_once")
+    kit.broker.send("ride_started", key=b"ride-1", value=kit.encode(ride()))
+    kit.broker.max_message_bytes = 10
+    with pytest.raises(
+        FatalError, match=r"too large for its topic \(predictions \[\d\], key b'ride-1'\): raise max.mess"
+    ):
+        kit.run()
+
+
+def test_at_least_once_offsets_that_are_never_committed_stop_the_worker() -> None:
+    kit = scorer_kit(processing_guarantee="at_least_once", broker_timeout=60)
+    kit.broker.send("ride_started", key=b"ride-1", value=kit.encode(ride()))
+    for _ in range(100):
+        kit.broker.fail_next("commit", KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+    with pytest.raises(UnavailableError, match="failing for over 60 s"):
+        kit.run()
 
 
 def test_dead_letters_that_come_again_after_an_abort_count_once() -> None:

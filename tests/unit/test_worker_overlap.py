@@ -276,7 +276,7 @@ def test_a_rebalance_is_heard_after_what_came_before_it_is_in_the_log(fails: boo
     kit.noted.fails = fails
     del kit.log[:]
     kit.worker.step()
-    assert kit.log[:3] == ["prepare", "commit", "-2 +0"]
+    assert kit.log[:3] == ["commit", "prepare", "-2 +0"]
     assert ("rollback" in kit.log) is fails
     run_both(kit, other)
     everything_happened_once(kit, 2 * SIZE)
