@@ -181,7 +181,9 @@ def _dead_letters(observed: Observed, promise: Promise) -> Iterator[Violation]:
         yield Violation("lost", f"{topic} [{partition}] offset {offset}", f"{group} has no dead letter of it")
     for (group, topic, partition, offset), count in found.items():
         if promise.exact and count > 1:
-            yield Violation("twice", f"{topic} [{partition}] offset {offset}", f"{group} has {count} dead letters of it")
+            yield Violation(
+                "twice", f"{topic} [{partition}] offset {offset}", f"{group} has {count} dead letters of it"
+            )
 
 
 def _origin(letter: Read[bytes]) -> tuple[str, str, int, int]:

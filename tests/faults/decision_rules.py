@@ -175,7 +175,8 @@ def _possible_chains(ride: _Ride, start: Decision, promise: Promise) -> Iterator
     evidence = len(start.evidence)
     forgotten_at = milliseconds(start.decided_at) + promise.remember
     certain = sum(prediction.timestamp < forgotten_at for prediction in ride.predictions)
-    for counted in range(max(certain, evidence), len(ride.predictions) + 1):
+    end = len(ride.predictions)
+    for counted in range(min(max(certain, evidence), end), end + 1):
         chain = [_said(start)]
         for known in range(evidence + 1, counted + 1):
             next_one = _revision(ride, known, expected, promise, final=True)
