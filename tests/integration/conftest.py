@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 from testcontainers.core.container import DockerContainer
 
-from consumers.duration import train as duration
-from consumers.tip import train as tip
 from producer.sample import write_sample
-from producer.trips import read_trips
 from tests.containers import INSIDE
-from tests.integration.ride_pipeline import RidePipeline
+from tests.integration.ride_pipeline import RidePipeline, train_models
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +25,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both models, trained on the synthetic trips."""
     folder = tmp_path_factory.mktemp("models")
-    trips = read_trips([sample], outcomes=True)
-    duration.train(trips, folder / "duration")
-    tip.train(trips, folder / "tip")
+    train_models(sample, folder)
     return folder
 
 

@@ -21,12 +21,22 @@ from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
 from braidstream.streaming.ports import Partition
+from consumers.duration import train as duration
+from consumers.tip import train as tip
+from producer.trips import read_trips
 from rides.pipeline import RIDES
 from schemas.decision import Decision
 from schemas.prediction import Prediction
 
 MODELS = ("duration", "tip")
 PATIENCE = 90.0
+
+
+def train_models(trips: Path, folder: Path) -> None:
+    """Train every model on these trips, into a folder with a model of each name."""
+    outcomes = read_trips([trips], outcomes=True)
+    duration.train(outcomes, folder / "duration")
+    tip.train(outcomes, folder / "tip")
 
 
 class RidePipeline:
@@ -60,14 +70,14 @@ class RidePipeline:
             process.kill()
             process.wait()
 
-    def start(self, module: str, **settings: str) -> subprocess.Popen[bytes]:
-        """Start `python -m <module>`; a model's worker with the model of its name."""
+    def start(self, module: str, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start `python -m <module> <arguments>`; a model's worker with the model of its name."""
         if module.startswith("consumers."):
             settings.setdefault("MODEL_URI", str(self._models / module.removeprefix("consumers.")))
         log, health = (self._folder / f"{module}-{len(self._started)}.{kind}" for kind in ("log", "health"))
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", module, *arguments],
                 env={
                     **self._inherited,
                     **self.environment,
