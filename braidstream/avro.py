@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import fastavro
+from fastavro.read import SchemaResolutionError
 from pydantic import BaseModel, ValidationError
 
 from braidstream.errors import PoisonRecord, SettingsError
@@ -52,11 +53,52 @@ class AvroSchema:
             raise SettingsError(f"not an Avro schema: {error}") from error
 
     @property
+    def unsafe(self) -> str | None:
+        """Why a short record of this schema may never be read to its end; None when it can.
+
+        What is nested in itself can be nested so deep that fastavro overflows the stack, which ends the process. An
+        array of what takes no bytes can be as long as it says.
+        """
+        return _unsafe(self.parsed, {}, frozenset())
+
+    @property
     def local_id(self) -> int:
         """The id used without a registry: 2^30 plus the low 30 bits of the SHA-256 of the minified, doc-less text."""
         minified = json.dumps(_without_docs(json.loads(self.text)), separators=(",", ":"))
         digest = hashlib.sha256(minified.encode()).digest()
         return _LOCAL_IDS + (int.from_bytes(digest, "big") & (_LOCAL_IDS - 1))
+
+
+def _unsafe(schema: Any, named: dict[str, Any], around: frozenset[str]) -> str | None:
+    """As `AvroSchema.unsafe`, of a part of a schema: with what was named before it, and the names of what is around."""
+    if isinstance(schema, str):
+        return f"{schema} is nested in itself" if schema in around else None
+    if isinstance(schema, list):
+        return next(filter(None, (_unsafe(branch, named, around) for branch in schema)), None)
+    if "name" in schema:
+        named[schema["name"]] = schema
+    kind = schema["type"]
+    if kind == "record":
+        inside = [field["type"] for field in schema["fields"]]
+        return _unsafe(inside, named, around | {schema["name"]})
+    if kind == "array":
+        empty = "an array holds what takes no bytes" if _takes_no_bytes(schema["items"], named) else None
+        return _unsafe(schema["items"], named, around) or empty
+    if kind == "map":
+        return _unsafe(schema["values"], named, around)
+    return None if isinstance(kind, str) else _unsafe(kind, named, around)
+
+
+def _takes_no_bytes(schema: Any, named: Mapping[str, Any]) -> bool:
+    if isinstance(schema, str):
+        return schema == "null" or (schema in named and _takes_no_bytes(named[schema], named))
+    if isinstance(schema, list):
+        return False
+    if schema["type"] == "record":
+        return all(_takes_no_bytes(field["type"], named) for field in schema["fields"])
+    if schema["type"] == "fixed":
+        return bool(schema["size"] == 0)
+    return _takes_no_bytes(schema["type"], named)
 
 
 @dataclass(frozen=True)
@@ -68,7 +110,10 @@ class EventType(Generic[E]):
 
     @classmethod
     def load(cls, model: type[E], name: str, folder: Path) -> EventType[E]:
-        """Read `<folder>/<name>.v1.avsc`, `.v2.avsc`, …; the highest version is the one written."""
+        """Read `<folder>/<name>.v1.avsc`, `.v2.avsc`, …; the highest version is the one written.
+
+        Raises `SettingsError` when there is none, or a version that is not safe to be read.
+        """
         numbered = {
             int(match[1]): path
             for path in folder.glob(f"{name}.v*.avsc")
@@ -76,7 +121,11 @@ class EventType(Generic[E]):
         }
         if not numbered:
             raise SettingsError(f"no schema {name}.v1.avsc in {folder}")
-        return cls(model, tuple(AvroSchema.from_text(numbered[n].read_text()) for n in sorted(numbered)))
+        versions = tuple(AvroSchema.from_text(numbered[n].read_text()) for n in sorted(numbered))
+        for number, version in zip(sorted(numbered), versions, strict=True):
+            if why := version.unsafe:
+                raise SettingsError(f"{numbered[number]} is no schema to be read: {why}")
+        return cls(model, versions)
 
     @property
     def latest(self) -> AvroSchema:
@@ -128,13 +177,20 @@ def read(schema: AvroSchema, body: bytes, reader: AvroSchema | None = None) -> A
         datum = fastavro.schemaless_reader(
             buffer, schema.parsed, None if reader is None or reader.text == schema.text else reader.parsed
         )
+    except SchemaResolutionError as error:
+        # Its message holds both schemas.
+        reason = f"not readable as {_name(reader or schema)}: it was written as {_name(schema)}"
+        raise PoisonRecord("VALUE_CONVERTER", reason) from error
     except Exception as error:
-        name = schema.parsed.get("name", "Avro") if isinstance(schema.parsed, dict) else "Avro"
-        reason = f"not readable as {name}: {type(error).__name__}: {error}"
+        reason = f"not readable as {_name(schema)}: {type(error).__name__}: {error}"
         raise PoisonRecord("VALUE_CONVERTER", reason) from error
     if left := len(body) - buffer.tell():
         raise PoisonRecord("VALUE_CONVERTER", f"{left} bytes are left after the Avro record")
     return datum
+
+
+def _name(schema: AvroSchema) -> str:
+    return str(schema.parsed.get("name", "Avro")) if isinstance(schema.parsed, dict) else "Avro"
 
 
 def write(schema_id: int, schema: AvroSchema, datum: Mapping[str, Any]) -> bytes:
@@ -171,6 +227,7 @@ class Codec(Generic[E]):
         self._schemas = schemas
         self._id = schemas.id_of(event_type, f"{topic}-value")
         self._writers: dict[int, AvroSchema] = {self._id: event_type.latest}
+        self._unsafe: dict[int, str] = {}
         self.header = _HEADER.pack(0, self._id)
         """What every value begins with that is written here."""
 
@@ -194,6 +251,12 @@ class Codec(Generic[E]):
             if writer is None:
                 raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
             self._writers[schema_id] = writer
+            if why := writer.unsafe:
+                self._unsafe[schema_id] = why
+        if schema_id in self._unsafe:
+            raise PoisonRecord(
+                "VALUE_CONVERTER", f"schema id {schema_id} is not safe to be read: {self._unsafe[schema_id]}"
+            )
         return writer
 
 

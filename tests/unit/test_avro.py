@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -212,3 +213,73 @@ def test_a_value_splits_into_schema_id_and_body() -> None:
 def test_a_text_that_is_no_schema_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="not an Avro schema"):
         AvroSchema.from_text(text)
+
+
+NESTED = """{"type": "record", "name": "RideStarted", "namespace": "rides", "fields": [
+  {"name": "ride_id", "type": "string"}, {"name": "before", "type": ["null", "RideStarted"], "default": null}
+]}"""
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        (NESTED, "rides.RideStarted is nested in itself"),
+        ('{"type": "map", "values": [{"type": "array", "items": "null"}]}', "an array holds what takes no bytes"),
+        (
+            """{"type": "record", "name": "A", "fields": [
+              {"name": "none", "type": {"type": "record", "name": "B", "fields": [{"name": "x", "type": "null"}]}},
+              {"name": "many", "type": {"type": "array", "items": "B"}}
+            ]}""",
+            "an array holds what takes no bytes",
+        ),
+        ('{"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}', "an array holds what takes no bytes"),
+        (
+            """{"type": "record", "name": "A", "fields": [
+              {"name": "one", "type": {"type": "record", "name": "B", "fields": [{"name": "x", "type": "int"}]}},
+              {"name": "many", "type": {"type": "array", "items": "B"}},
+              {"name": "maybe", "type": {"type": "array", "items": ["null", "B"]}},
+              {"name": "kind", "type": {"type": "enum", "name": "E", "symbols": ["a"]}},
+              {"name": "when", "type": {"type": "long", "logicalType": "timestamp-millis"}}
+            ]}""",
+            None,
+        ),
+    ],
+    ids=["nested", "nothing", "a record of nothing", "a fixed of nothing", "safe"],
+)
+def test_a_schema_whose_records_may_have_no_end_is_known(schema: str, why: str | None) -> None:
+    assert AvroSchema.from_text(schema).unsafe == why
+
+
+def test_every_schema_here_is_safe() -> None:
+    assert [v.unsafe for event_type in EVENT_TYPES.values() for v in event_type.versions] == [None] * len(EVENT_TYPES)
+
+
+def test_a_record_that_is_nested_without_end_is_poison_and_does_not_end_the_process() -> None:
+    """Read with the registry's schema, a record of 200 kB overflowed the stack."""
+    ride_type = EVENT_TYPES["ride_started"]
+    nested = AvroSchema.from_text(NESTED)
+    schemas = LocalSchemas(EventType(RideStarted, (nested, ride_type.latest)))
+    value = struct.pack(">BI", 0, nested.local_id) + b"\x02a\x02" * 100_000
+    read = Codec(ride_type, schemas, "ride_started")
+    for _ in range(2):
+        with pytest.raises(PoisonRecord, match=r"schema id \d+ is not safe to be read: rides.RideStarted is nested"):
+            read.decode(value)
+
+
+def test_an_event_type_that_is_nested_in_itself_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "ride_started.v1.avsc").write_text(NESTED)
+    with pytest.raises(
+        SettingsError, match=r"ride_started.v1.avsc is no schema to be read: rides.RideStarted is nested"
+    ):
+        EventType.load(RideStarted, "ride_started", tmp_path)
+
+
+def test_a_record_of_another_schema_says_which_and_not_what_is_in_it() -> None:
+    ride_type, order = (
+        EVENT_TYPES["ride_started"],
+        AvroSchema.from_text('{"type": "record", "name": "Order", "fields": []}'),
+    )
+    schemas = LocalSchemas(EventType(RideStarted, (order, ride_type.latest)))
+    with pytest.raises(PoisonRecord) as caught:
+        Codec(ride_type, schemas, "ride_started").decode(struct.pack(">BI", 0, order.local_id))
+    assert str(caught.value) == "not readable as rides.RideStarted: it was written as Order"
