@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
@@ -23,6 +25,7 @@ from braidstream.streaming.ports import LogEnds, Partition, is_lasting
 
 _READ_AT_ONCE = 5000
 _READ_WAIT = 0.05
+_TELL_EVERY = 5.0
 _MILLISECONDS = "timestamp-millis"
 
 
@@ -120,7 +123,8 @@ class ChangelogReader(Protocol):
 class Restore:
     """Reads the changelog of partitions in small steps, so that the main loop goes on polling.
 
-    `take` is given every record in order: partition number, subject, and its state or None for a tombstone.
+    `take` is given every record in order: partition number, subject, and its state or None for a tombstone. How far it
+    is, is logged every 5 s.
     """
 
     def __init__(
@@ -130,17 +134,23 @@ class Restore:
         ends: LogEnds,
         codec: StateCodec,
         take: Callable[[int, str, State | None], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topic = topic
         self._make_reader = make_reader
         self._ends = ends
         self._codec = codec
         self._take = take
+        self._clock = clock
         self._reader: ChangelogReader | None = None
         self._asked: dict[int, Callable[[], Mapping[Partition, int] | None]] = {}
         self._targets: dict[int, int] = {}
         self._reading: set[int] = set()
-        self._records = 0
+        self._positions: dict[int, int] = {}
+        self._records: Counter[int] = Counter()
+        self._offsets_read = 0
+        self._started_at = self._told_at = 0.0
         self._log = structlog.get_logger()
 
     @property
@@ -148,19 +158,24 @@ class Restore:
         """The partition numbers that are being restored."""
         return self._asked.keys() | self._targets.keys()
 
+    @property
+    def remaining(self) -> int:
+        """Offsets that are still to be read: as many as the records, or more, as compaction leaves gaps.
+
+        Those of a partition are known when the broker has told where it ends.
+        """
+        return sum(max(0, end - self._positions.get(number, 0)) for number, end in self._targets.items())
+
     def start(self, partitions: Collection[int]) -> None:
         """Begin with these partitions, again from their beginning if they were under way."""
         answer = self._ends.ask([Partition(self._topic, number) for number in partitions])
-        for number in partitions:
-            self._targets.pop(number, None)
-            self._asked[number] = answer
+        self._drop(partitions)
+        self._asked |= dict.fromkeys(partitions, answer)
         self._assign()
 
     def stop(self, partitions: Collection[int]) -> None:
         """Drop these partitions."""
-        for number in partitions:
-            self._asked.pop(number, None)
-            self._targets.pop(number, None)
+        self._drop(partitions)
         self._assign()
 
     def step(self) -> set[int]:
@@ -176,11 +191,44 @@ class Restore:
             # The position is behind all that was consumed, read or not.
             self.start(set(self._targets))
             raise
-        done = {number for number in self._targets if self._position(number) >= self._targets[number]}
+        for number in self._targets:
+            position = self._position(number)
+            self._offsets_read += position - self._positions.get(number, position)
+            self._positions[number] = position
+        done = {number for number, end in self._targets.items() if self._positions[number] >= end}
+        self._tell(done)
         if done:
-            self._log.info("restored", topic=self._topic, partitions=sorted(done), records=self._records)
             self.stop(done)
         return done
+
+    def _tell(self, done: Collection[int]) -> None:
+        now = self._clock()
+        seconds = max(now - self._started_at, 1e-9)
+        if done:
+            records = sum(self._records[number] for number in done)
+            self._log.info(
+                "restored", topic=self._topic, partitions=sorted(done), records=records, seconds=round(seconds, 2)
+            )
+        elif now - self._told_at >= _TELL_EVERY:
+            self._told_at = now
+            left, records = self.remaining, self._records.total()
+            self._log.info(
+                "restoring",
+                topic=self._topic,
+                partitions=sorted(self._targets),
+                records=records,
+                offsets_read=self._offsets_read,
+                offsets_left=left,
+                records_per_s=round(records / seconds),
+                seconds_left=round(left * seconds / self._offsets_read) if self._offsets_read else None,
+            )
+
+    def _drop(self, partitions: Collection[int]) -> None:
+        for number in partitions:
+            self._asked.pop(number, None)
+            self._targets.pop(number, None)
+            self._positions.pop(number, None)
+            self._records.pop(number, None)
 
     def _hear(self) -> None:
         """Take the ends that the broker has told; a partition whose end it cannot tell is asked for again."""
@@ -202,6 +250,8 @@ class Restore:
         """Read what has a target: what is being read goes on, the others begin."""
         if self._reader is None and self._targets:
             self._reader = self._make_reader()
+            self._started_at = self._told_at = self._clock()
+            self._offsets_read = 0
         if self._reader is not None:
             gone, new = self._reading - self._targets.keys(), self._targets.keys() - self._reading
             self._reader.incremental_unassign([TopicPartition(self._topic, number) for number in gone])
@@ -210,7 +260,6 @@ class Restore:
         if self._reader is not None and not self._targets:
             self._reader.close()
             self._reader = None
-            self._records = 0
 
     def _position(self, number: int) -> int:
         assert self._reader is not None
@@ -226,7 +275,10 @@ class Restore:
                 raise FatalError(f"{self._place(message)}: {error.str()}")
             return
         number, key, value = message.partition() or 0, message.key(), message.value()
-        if key is None or number not in self._targets:
+        if number not in self._targets:
+            return
+        self._positions.setdefault(number, message.offset() or 0)
+        if key is None:
             return
         try:
             state = self._codec.decode(value) if value is not None else None
@@ -236,7 +288,7 @@ class Restore:
                 "this service; remove that record (a tombstone for its key) and start again."
             ) from error
         self._take(number, key.decode(errors="replace"), state)
-        self._records += 1
+        self._records[number] += 1
 
     def _place(self, message: Message) -> str:
         return f"{self._topic} [{message.partition()}] offset {message.offset()}"
