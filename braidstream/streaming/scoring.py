@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from braidstream.avro import Codec, E, long_bytes, string_bytes
+from braidstream.errors import FatalError
 from braidstream.events import Events
 from braidstream.streaming.encoding import head
-from braidstream.streaming.processor import Handler, Output
+from braidstream.streaming.handler import Handler, Result
 from schemas.prediction import Prediction
 
 Predict = Callable[[Events[E]], Sequence[float] | NDArray[np.float64]]
@@ -57,14 +58,18 @@ class PredictionWriter:
     def encode(self, subject_ids: Sequence[bytes], values: ArrayLike, predicted_at: int) -> list[bytes]:
         """The records' values; `predicted_at` is in milliseconds since 1970, UTC.
 
-        Raises `ValueError` when the values are not one finite number for each subject, or a subject is empty.
+        Raises `ValueError` when a value is not finite, or a subject is empty; and `FatalError` when there is not one
+        value for each subject: then nobody knows which is whose.
         """
         numbers = np.asarray(values, "<f8", order="C")
         if numbers.shape != (len(subject_ids),):
-            raise ValueError(f"model {self._model}: values of shape {numbers.shape} for {len(subject_ids)} events")
+            raise FatalError(
+                f"model {self._model} {self._version} returned values of shape {numbers.shape} for {len(subject_ids)} "
+                "events: mend the model, or its features; it has to give one value for each event, in order"
+            )
         if not (finite := np.isfinite(numbers)).all():
             row = int(np.argmin(finite))
-            raise ValueError(f"model {self._model} {self._version} predicts {numbers[row]} for {subject_ids[row]!r}")
+            raise self.not_finite(subject_ids[row], numbers[row])
         if not all(subject_ids):
             raise ValueError("a prediction needs a subject: its id is empty")
         ids = _rows(prediction_ids(subject_ids, self._model, self._version))
@@ -74,6 +79,10 @@ class PredictionWriter:
             b"".join((head, one, string_bytes(subject), names, double, time))
             for one, subject, double in zip(ids, subject_ids, doubles, strict=True)
         ]
+
+    def not_finite(self, subject_id: bytes, value: float) -> ValueError:
+        """Why there is no prediction of this value."""
+        return ValueError(f"model {self._model} {self._version} predicts {value} for {subject_id!r:.80}")
 
 
 def prediction_head(codec: Codec[Prediction]) -> bytes:
@@ -97,11 +106,24 @@ def _rows(matrix: NDArray[np.uint8]) -> list[bytes]:
 
 
 def predictions_of(predict: Predict[E], topic: str, writer: PredictionWriter, clock: Callable[[], int]) -> Handler[E]:
-    """The handler of a scoring function, for the topic of this name; `clock` gives milliseconds since 1970, UTC."""
+    """The handler of a scoring function, for the topic of this name; `clock` gives milliseconds since 1970, UTC.
 
-    def handle(events: Events[E]) -> Sequence[Sequence[Output]]:
+    An event for which the model gives no finite value gets a `ValueError` for its result.
+    """
+
+    def handle(events: Events[E]) -> Sequence[Result]:
         subjects = [key.encode() for key in events.keys]
-        values = writer.encode(subjects, predict(events), clock())
-        return [((topic, subject, value),) for subject, value in zip(subjects, values, strict=True)]
+        values = np.asarray(predict(events), np.float64)
+        if values.shape != (len(subjects),) or (finite := np.isfinite(values)).all():
+            return write(subjects, values)
+        good = iter(write([subjects[row] for row in np.flatnonzero(finite)], values[finite]))
+        return [
+            next(good) if is_finite else writer.not_finite(subject, value)
+            for subject, value, is_finite in zip(subjects, values.tolist(), finite.tolist(), strict=True)
+        ]
+
+    def write(subjects: Sequence[bytes], values: NDArray[np.float64]) -> Sequence[Result]:
+        encoded = writer.encode(subjects, values, clock())
+        return [((topic, subject, value),) for subject, value in zip(subjects, encoded, strict=True)]
 
     return handle

@@ -1,0 +1,125 @@
+"""Handlers: pure functions from events to outputs; and finding the events that a handler cannot process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeAlias
+
+import structlog
+
+from braidstream.avro import E
+from braidstream.errors import BraidstreamError, FatalError, PoisonRecord
+from braidstream.events import Events
+
+Output: TypeAlias = tuple[str, bytes, bytes]
+"""A record to be written: the topic's full name, the key, and the value in the topic's wire format."""
+
+Result: TypeAlias = Sequence[Output] | Exception
+"""What came of an event: its outputs, or why there are none."""
+
+Handler = Callable[[Events[E]], Sequence[Result]]
+"""A pure function: for each event, in order, a list of outputs; or an exception, which makes it a dead letter.
+
+When it raises, it is called again with parts of the events.
+"""
+
+
+class Isolation(Generic[E]):
+    """Calls a handler, and finds the events that make it raise, in few calls.
+
+    A batch is handled in one call. When that raises, it is gone through in parts, each halved until the first event at
+    fault is found: about ten calls for one in 500. How large the parts are is learnt from how many events go well
+    between two that do not, so that a stream with poison in it does not fail at every batch as a whole. What the
+    handler gave for a part is used, and never asked for again.
+
+    An event is at fault when the handler raises on it alone. A handler may fail for events together and for none of
+    them alone: too many of them, or two that do not go together. Then no event is at fault: they are handled in smaller
+    parts, and that is logged.
+
+    Not an event's fault, and raised: any `BraidstreamError` but `PoisonRecord`; that there is no memory for an event
+    alone; `most` events in a row that fail; anything but one result for each event. The last three are a `FatalError`.
+    """
+
+    def __init__(self, handle: Handler[E], most: int) -> None:
+        self._handle = handle
+        self._most = most
+        self._gap: int | None = None
+        self._good = 0
+        self._log = structlog.get_logger()
+
+    def __call__(self, events: Events[E]) -> list[Result]:
+        """The result of each event, in order."""
+        results: list[Result] = []
+        failed_in_a_row, last_failed = 0, -1
+        while (start := len(results)) < len(events):
+            stop = min(len(events), start + self._at_once(len(events)))
+            together = self._try(events, stop, results)
+            if together is None:
+                continue
+            alone = self._find(events, stop, together, results)
+            self._gap = self._good if self._gap is None else (self._gap + min(self._good, len(events))) // 2
+            self._good = 0
+            if alone is None:
+                self._tell_of_combination(together, stop - start)
+                continue
+            failed_in_a_row = failed_in_a_row + 1 if last_failed == len(results) - 1 else 1
+            last_failed = len(results)
+            results.append(alone)
+            if failed_in_a_row >= self._most:
+                raise FatalError(
+                    f"{failed_in_a_row} events in a row failed in the handler, each by itself (DEAD_LETTER_RUN), the "
+                    f"last with {_named(alone)}: stopping before they go to the dead letters. Mend the worker or the "
+                    "producer, and start again: it goes on at the first record of this batch."
+                ) from alone
+        return results
+
+    def _at_once(self, most: int) -> int:
+        """How many events are tried together: of those that fail now and then, so many that half of the tries go well.
+
+        After as many in a row have gone well, more.
+        """
+        return most if self._gap is None else max(1, self._gap * 2 // 3, self._good)
+
+    def _try(self, events: Events[E], stop: int, results: list[Result]) -> Exception | None:
+        """Handle the events from the first without a result to before `stop`; the error when that fails."""
+        start = len(results)
+        count = stop - start
+        try:
+            found = self._handle(events if count == len(events) else events[start:stop])
+        except BraidstreamError as error:
+            if not isinstance(error, PoisonRecord):
+                raise
+            return error
+        except MemoryError as error:
+            if count == 1:
+                raise FatalError(f"there is no memory left to process event {events.keys[start]!r:.80}") from error
+            return error
+        except Exception as error:
+            return error
+        if not isinstance(found, Sequence) or len(found) != count:
+            what = f"{len(found)} results" if isinstance(found, Sequence) else type(found).__name__
+            raise FatalError(f"the handler returned {what} for {count} events: there has to be one for each, in order")
+        results += found
+        self._good += count
+        return None
+
+    def _find(self, events: Events[E], stop: int, error: Exception, results: list[Result]) -> Exception | None:
+        """Handle the events to before `stop`, which fail together, up to the first that fails alone; its error."""
+        of_the_rest: Exception | None = error
+        while stop - len(results) > 1:
+            middle = (len(results) + stop) // 2
+            of_the_rest = self._try(events, middle, results)
+            if of_the_rest is not None:
+                stop = middle
+        return of_the_rest if of_the_rest is not None else self._try(events, stop, results)
+
+    def _tell_of_combination(self, error: Exception, count: int) -> None:
+        self._log.warning(
+            "the handler failed for events together that it takes in smaller parts: none is at fault",
+            events=count,
+            reason=_named(error),
+        )
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
