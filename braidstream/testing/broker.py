@@ -90,7 +90,7 @@ class FakeBroker:
 
     def delete_records(self, partition: Partition, before: int) -> None:
         """Drop the records before this offset, as retention does."""
-        self.log(partition).start = before
+        self.log(partition).delete(before)
 
     def expire_member(self, consumer: FakeConsumer) -> None:
         """The group gives this consumer up, as after its session timeout; it notices at its next `consume`."""

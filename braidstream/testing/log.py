@@ -60,7 +60,7 @@ class PartitionLog:
     @property
     def end(self) -> int:
         """The high watermark."""
-        return len(self._entries)
+        return self.start + len(self._entries)
 
     @property
     def stable_end(self) -> int:
@@ -80,11 +80,16 @@ class PartitionLog:
         self._entries.append(Entry(number, None, transaction))
         del self._firsts[transaction]
 
+    def delete(self, before: int) -> None:
+        """Drop the records before this offset."""
+        del self._entries[: before - self.start]
+        self.start = before
+
     def next(self, offset: int) -> tuple[int, Entry | None]:
         """The first committed record from this offset on, and its offset; None, and how far there is none."""
         stable_end = self.stable_end
         while offset < stable_end:
-            entry = self._entries[offset]
+            entry = self._entries[offset - self.start]
             aborted = entry.transaction is not None and entry.transaction.outcome is Outcome.ABORTED
             if entry.record is not None and not aborted:
                 return offset, entry
