@@ -21,7 +21,6 @@ COPY --from=project /project /opt/braidstream
 ENV PATH=/opt/braidstream/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LOG_FORMAT=json \
-    HEALTH_FILE=/tmp/health.json \
     ORT_DISABLE_TELEMETRY=1
 WORKDIR /app
 USER app

@@ -75,6 +75,10 @@ class Child:
         status = Path(f"/proc/{self._process.pid}/status").read_text().split()
         return int(status[status.index(name) + 1]) * 1024 / 1e6
 
+    def said(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text()
+
     def wait(self, timeout: float) -> tuple[str, float, float]:
         """Wait for a process that ends by itself: what it printed, its CPU seconds and its peak of memory in MB.
 
@@ -124,5 +128,5 @@ def _machine_seconds() -> float:
 
 def _inherited() -> dict[str, str]:
     """The environment without what would change the pipeline's settings."""
-    own = ("KAFKA_", "TOPIC_PREFIX", "SCHEMA_REGISTRY_", "PROCESSING_GUARANTEE", "MODEL_URI", "HEALTH_FILE")
+    own = ("KAFKA_", "TOPIC_PREFIX", "SCHEMA_REGISTRY_", "PROCESSING_GUARANTEE", "MODEL_URI", "HTTP_PORT", "HTTP_HOST")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from bench.records import Backlog
 from braidstream.errors import FatalError
 from braidstream.models.folder import CARD, read_card
 from braidstream.settings import Guarantee
+from braidstream.watching.client import ask_by_log
 
 EXACTLY_ONCE = "exactly once"
 AT_LEAST_ONCE = "at least once"
@@ -48,13 +47,12 @@ class Setting:
 
     def start(self, argv: list[str], environ: Mapping[str, str], name: str) -> Child:
         """Start a process; `name` is that of its log."""
-        return Child(argv, environ, self.scratch / f"{name}.log")
+        return Child(argv, environ, self._log(name))
 
     def worker(self, arena: Arena, module: str, guarantee: str, name: str, **environ: str) -> Child:
         """Start `python -m module` as a user would, with the defaults of its settings and these besides."""
-        self._health(name).unlink(missing_ok=True)
         own = {
-            "HEALTH_FILE": str(self._health(name)),
+            "HTTP_PORT": "0",
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,
             "TOPIC_PREFIX": arena.prefix,
             "PARTITIONS": str(self.partitions),
@@ -73,18 +71,21 @@ class Setting:
         """
         deadline = time.monotonic() + _READY_PATIENCE
         while True:
-            with suppress(OSError, ValueError):
-                state = json.loads(self._health(name).read_text())
-                partitions = state["partitions"]
-                if state["waiting_for"] is None and partitions and (most is None or partitions <= most):
-                    return
+            partitions = self._partitions(name)
+            if partitions and (most is None or partitions <= most):
+                return
             worker.require_running()
             if time.monotonic() > deadline:
                 raise FatalError(f"{name} is not ready after {_READY_PATIENCE:g} s")
             time.sleep(0.02)
 
-    def _health(self, name: str) -> Path:
-        return self.scratch / f"{name}.health"
+    def _partitions(self, name: str) -> int:
+        """How many partitions the worker owns; 0 while it is not ready."""
+        answer = ask_by_log(self._log(name))
+        return answer.partitions if answer is not None and answer.ready else 0
+
+    def _log(self, name: str) -> Path:
+        return self.scratch / f"{name}.log"
 
     def scikit_learn_model(self, name: str) -> Path:
         """A copy of a model that is served by its estimator, as if it could not be exported."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,34 +11,33 @@ from pathlib import Path
 from typing import Self
 
 from braidstream.errors import FatalError
+from braidstream.watching.client import ask_by_log
 
 STOP_TIMEOUT = 15.0
 _LAST_LINES = 5
+_WATCHED = {"HTTP_PORT": "0", "HTTP_HOST": "127.0.0.1", "LOG_LEVEL": "info"}
+"""At any free port of this machine alone, which the log tells."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """One worker: `python -m <module>`, with its log and its state in files."""
+    """One worker: `python -m <module>`, with its log in a file."""
 
     module: str
     log: Path
-    health: Path
     process: subprocess.Popen[bytes]
 
     def partitions(self) -> int:
         """How many partitions the worker owns; 0 while it is not ready."""
-        try:
-            state = json.loads(self.health.read_text())
-        except (OSError, ValueError):
-            return 0
-        return int(state["partitions"]) if state["waiting_for"] is None else 0
+        answer = ask_by_log(self.log)
+        return answer.partitions if answer is not None and answer.ready else 0
 
 
 class Processes:
     """Starts workers, and stops them when the context is left, however it is left."""
 
     def __init__(self, folder: Path) -> None:
-        """Logs and states are kept in this folder."""
+        """Logs are kept in this folder."""
         self._folder = folder
         self._children: list[Child] = []
 
@@ -57,18 +55,17 @@ class Processes:
                 child.process.wait()
 
     def start(self, module: str, settings: Mapping[str, str]) -> None:
-        """Start `python -m <module>` with these settings on top of this process's own."""
-        name = f"{module}-{len(self._children)}"
-        log, health = self._folder / f"{name}.log", self._folder / f"{name}.health"
+        """Start `python -m <module>` with these settings on top of this process's own, answering over HTTP."""
+        log = self._folder / f"{module}-{len(self._children)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of the caller's
                 [sys.executable, "-m", module],
-                env={**os.environ, **settings, "HEALTH_FILE": str(health)},
+                env={**os.environ, **settings, **_WATCHED},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self._children.append(Child(module, log, health, process))
+        self._children.append(Child(module, log, process))
 
     def partitions(self, module: str) -> int:
         """How many partitions the ready workers of this module own together."""

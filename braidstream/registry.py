@@ -46,8 +46,12 @@ class RegistryClient:
     Each raises `RegistryRefusal` on a 4xx answer, and `RetriableError` on anything that may pass.
     """
 
-    def __init__(self, url: str, user: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self, url: str, user: str | None = None, password: str | None = None, timeout: float = _CALL_TIMEOUT
+    ) -> None:
+        """`timeout` in seconds bounds each call."""
         self._url = _checked(url)
+        self._timeout = timeout
         self._headers = {"Accept": _CONTENT_TYPE, "Content-Type": _CONTENT_TYPE}
         if user is not None:
             credentials = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
@@ -89,6 +93,16 @@ class RegistryClient:
                 return None
             raise
 
+    def unreachable(self) -> str | None:
+        """Why no registry answers; None when one does, be it with a refusal."""
+        try:
+            self._call("GET", "/config", None, "compatibilityLevel")
+        except RegistryRefusal:
+            return None
+        except RetriableError as error:
+            return str(error)
+        return None
+
     def _id(self, method: str, path: str, schema: str) -> int:
         found = self._call(method, path, {"schema": schema}, "id")
         if not isinstance(found, int):
@@ -100,7 +114,7 @@ class RegistryClient:
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(f"{self._url}{path}", data, self._headers, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=_CALL_TIMEOUT) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
                 return json.load(response)[field]
         except urllib.error.HTTPError as error:
             message = _message(error)
@@ -188,15 +202,23 @@ class RegistrySchemas:
 def schemas_for(settings: Settings, event_types: Sequence[EventType[Any]]) -> SchemaSource:
     """The registry that the settings name, or the files."""
     local = LocalSchemas(*event_types)
-    if settings.schema_registry_url is None:
+    client = client_for(settings)
+    if client is None:
         return local
+    return RegistrySchemas(client, local, lambda call: _patiently(call, settings.broker_timeout))
+
+
+def client_for(settings: Settings, timeout: float = _CALL_TIMEOUT) -> RegistryClient | None:
+    """A client of the registry that the settings name; None when they name none."""
+    if settings.schema_registry_url is None:
+        return None
     password = settings.schema_registry_password
-    client = RegistryClient(
+    return RegistryClient(
         settings.schema_registry_url,
         settings.schema_registry_user,
         password.get_secret_value() if password is not None else None,
+        timeout,
     )
-    return RegistrySchemas(client, local, lambda call: _patiently(call, settings.broker_timeout))
 
 
 def _patiently(

@@ -6,7 +6,8 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +18,6 @@ from braidstream.avro import Codec, E, SchemaSource
 from braidstream.deciding.join import Rules, State
 from braidstream.deciding.policy import Policy
 from braidstream.errors import BraidstreamError, SettingsError
-from braidstream.health import HealthFile
 from braidstream.models.features import FeatureSet
 from braidstream.models.loading import load
 from braidstream.models.scorer import Scorer
@@ -31,12 +31,15 @@ from braidstream.streaming.decisions import DecisionProcessor, DecisionTopics
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.inbox import Inbox
 from braidstream.streaming.intake import Intake
+from braidstream.streaming.observer import Observer
 from braidstream.streaming.outage import Outage
 from braidstream.streaming.ports import LogEnds
 from braidstream.streaming.processor import DeadLetters, HandlerProcessor, Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
 from braidstream.streaming.scoring import Predict, PredictionWriter, prediction_head, predictions_of
 from braidstream.streaming.worker import Worker
+from braidstream.watching.reachability import probes
+from braidstream.watching.watcher import Watcher
 
 S = TypeVar("S", bound=WorkerSettings)
 D = TypeVar("D", bound=DecisionSettings)
@@ -57,20 +60,24 @@ def run_scorer(pipeline: Pipeline[E], model: str, features: FeatureSet[E], train
     `train_with` is the command that makes the model, for the message when there is none.
     """
 
-    def start(settings: ScoringSettings) -> Worker:
-        served = load(settings.model_uri or f"models/{model}", train_with=train_with)
+    def start(settings: ScoringSettings, watcher: Watcher) -> Worker:
+        uri = settings.model_uri or f"models/{model}"
+        watcher.readiness.note("model_loaded", f"{uri} is being loaded")
+        served = load(uri, train_with=train_with)
         if served.name != model:
             raise SettingsError(f"MODEL_URI holds the model {served.name!r}, this is the worker of {model!r}")
         scorer = Scorer(served, features)
         structlog.get_logger().info("model loaded", model=served.name, version=served.version)
+        watcher.readiness.note("model_loaded", None)
         schemas = _prepare(pipeline, settings)
         group = settings.named(model)
+        watcher.describe(group=group, model=served.name, model_version=served.version)
         processor = scoring_processor(
             pipeline, settings, schemas, group, scorer, model=(model, served.version), clock=now_ms
         )
-        return make_worker(settings, group, processor)
+        return make_worker(settings, group, processor, watcher)
 
-    _main(ScoringSettings, start)
+    _main(pipeline, ScoringSettings, start)
 
 
 def run_decisions(
@@ -81,9 +88,10 @@ def run_decisions(
     `make_policy` gets the settings, of a subclass of `DecisionSettings` that has the policy's own thresholds.
     """
 
-    def start(settings: D) -> Worker:
+    def start(settings: D, watcher: Watcher) -> Worker:
         schemas = _prepare(pipeline, settings)
         group = settings.named(name)
+        watcher.describe(group=group)
         policy = make_policy(settings)
         broker = DecisionBroker(
             clients.BrokerLogEnds(lambda: clients.admin(settings)),
@@ -91,9 +99,9 @@ def run_decisions(
             now_ms,
         )
         processor = decision_processor(pipeline, settings, schemas, group, policy, broker=broker)
-        return make_worker(settings, group, processor)
+        return make_worker(settings, group, processor, watcher)
 
-    _main(settings_type, start)
+    _main(pipeline, settings_type, start)
 
 
 def scoring_processor(
@@ -168,7 +176,7 @@ def decision_processor(
     )
 
 
-def make_worker(settings: WorkerSettings, group: str, processor: Processor) -> Worker:
+def make_worker(settings: WorkerSettings, group: str, processor: Processor, observer: Observer) -> Worker:
     """A worker of this group on the broker of the settings."""
     assignment: clients.Assignment = "range" if processor.joins else "cooperative"
     outage = Outage(topics.answers(clients.admin(settings)), settings.broker_timeout)
@@ -177,6 +185,7 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor) -> W
         consumer,
         processor.topics,
         eager=clients.is_eager(settings, assignment),
+        silent=clients.is_silent(settings),
         hold_new=processor.joins,
         patience=settings.broker_timeout,
     )
@@ -196,7 +205,7 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor) -> W
         batch_size=settings.batch_size,
         linger=LINGER[settings.processing_guarantee],
         give_up_after=settings.broker_timeout,
-        health=HealthFile(settings.health_file),
+        observer=observer,
         outage=outage,
     )
 
@@ -218,12 +227,12 @@ def _dead_letters(pipeline: Pipeline[Any], settings: WorkerSettings, group: str)
     return DeadLetters(settings.named(pipeline.dead_letters), group, limit)
 
 
-def _main(settings_type: type[S], start: Callable[[S], Worker]) -> None:
+def _main(pipeline: Pipeline[Any], settings_type: type[S], start: Callable[[S, Watcher], Worker]) -> None:
     """Read the settings, run the worker; what goes wrong is one line, and the exit code."""
-    sys.exit(report(lambda: _run(settings_type, start)))
+    sys.exit(report(lambda: _run(pipeline, settings_type, start)))
 
 
-def _run(settings_type: type[S], start: Callable[[S], Worker]) -> None:
+def _run(pipeline: Pipeline[Any], settings_type: type[S], start: Callable[[S, Watcher], Worker]) -> None:
     # Nothing is in hand before the loop begins; then the worker's own handler takes over.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = settings_type.load()
@@ -231,7 +240,23 @@ def _run(settings_type: type[S], start: Callable[[S], Worker]) -> None:
     # A batch is thousands of tuples that soon go, none in a cycle: looking for cycles at every 700th of them, as
     # is the default, took a sixth of the time.
     gc.set_threshold(50_000)
-    start(settings).run()
+    with _watched(pipeline, settings) as watcher:
+        start(settings, watcher).run()
+
+
+@contextmanager
+def _watched(pipeline: Pipeline[Any], settings: WorkerSettings) -> Iterator[Watcher]:
+    """Watch a worker from before it has anything until its end, over HTTP too where the settings say so.
+
+    A loop that waits for the broker within its limits is not stuck, nor is one that still has its partitions.
+    """
+    served = settings.http_port is not None
+    stuck_after = max(settings.max_poll_interval, 2 * settings.broker_timeout)
+    with Watcher(stuck_after=stuck_after, stalled_after=settings.broker_timeout, metrics=served, now=now_ms) as watcher:
+        if settings.http_port is not None:
+            asked = probes(settings, settings.named(pipeline.subjects.name))
+            watcher.serve(settings.http_host, settings.http_port, asked)
+        yield watcher
 
 
 def report(run: Callable[[], None]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -126,8 +125,14 @@ class WorkerSettings(Settings):
     dead_letter_share: float = Field(
         0.5, gt=0, le=1, description="More than this share of dead letters in the last 10,000 records stops the worker."
     )
-    health_file: Path | None = Field(
-        None, description="Where the worker writes its state for `braidstream health`; nowhere when unset."
+    http_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of `/livez`, `/readyz` and `/metrics`; 0 takes a free one and logs it. No HTTP when unset.",
+    )
+    http_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address that `HTTP_PORT` is listened to at; `0.0.0.0` for all."
     )
 
     @model_validator(mode="after")
@@ -135,6 +140,26 @@ class WorkerSettings(Settings):
         if self.processing_guarantee == "at_least_once" and "transaction.timeout.ms" in self.kafka:
             raise ValueError("KAFKA_TRANSACTION_TIMEOUT_MS does nothing with PROCESSING_GUARANTEE=at_least_once")
         return self
+
+    @model_validator(mode="after")
+    def _http_is_as_it_is_set(self) -> Self:
+        if self.http_port is None and "http_host" in self.model_fields_set:
+            raise ValueError("HTTP_HOST does nothing without HTTP_PORT")
+        if self.http_port == 0 and self.log_level not in ("debug", "info"):
+            raise ValueError(f"HTTP_PORT=0 logs which port was free, and LOG_LEVEL={self.log_level} leaves that out")
+        return self
+
+    @property
+    def max_poll_interval(self) -> float:
+        """Seconds for which a worker may leave its consumer alone before the group gives its partitions to others.
+
+        Raises `SettingsError`.
+        """
+        value = self.kafka.get("max.poll.interval.ms", "300000")
+        try:
+            return int(value) / 1000
+        except ValueError:
+            raise SettingsError(f"KAFKA_MAX_POLL_INTERVAL_MS={value} is no number of milliseconds") from None
 
 
 class ScoringSettings(WorkerSettings):

@@ -24,11 +24,12 @@ def run(*arguments: str, settings: Mapping[str, str] | None = None) -> subproces
 
 
 @contextmanager
-def started(*arguments: str, settings: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A command that goes on; killed in the end if it still does."""
+def started(*arguments: str, settings: Mapping[str, str], stdin: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on, reading what a file descriptor gives; killed in the end if it still does."""
     process = subprocess.Popen(
         [*_COMMAND, *arguments],
         env=_environment(settings),
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -41,6 +42,15 @@ def started(*arguments: str, settings: Mapping[str, str]) -> Iterator[subprocess
 
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    own = ("KAFKA_", "SCHEMA_REGISTRY_", "TOPIC_PREFIX", "PARTITIONS", "BROKER_TIMEOUT", "LOG_", "HEALTH_FILE")
+    own = (
+        "KAFKA_",
+        "SCHEMA_REGISTRY_",
+        "TOPIC_PREFIX",
+        "PARTITIONS",
+        "BROKER_TIMEOUT",
+        "LOG_",
+        "HTTP_PORT",
+        "HTTP_HOST",
+    )
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return {**inherited, **settings}

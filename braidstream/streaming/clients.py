@@ -65,6 +65,11 @@ def is_eager(settings: Settings, assignment: Assignment) -> bool:
     return settings.kafka.get("group.protocol", "classic") == "classic" and assignment == "range"
 
 
+def is_silent(settings: Settings) -> bool:
+    """Whether a member that is given nothing is not called back: so it is under the new protocol."""
+    return settings.kafka.get("group.protocol", "classic") == "consumer"
+
+
 def consumer_config(settings: Settings, group: str, assignment: Assignment) -> dict[str, Any]:
     """The configuration of a worker's consumer; raises `SettingsError` on an assignor that it cannot work with.
 
@@ -107,7 +112,7 @@ def reader(settings: Settings, name: str) -> Any:
     """A consumer without a group, for reading given partitions: a `confluent_kafka.Consumer`."""
     config = {**FETCH, **_base(settings, name), "group.id": name, "isolation.level": "read_committed"}
     config |= {"enable.auto.commit": "false", "auto.offset.reset": "earliest", "enable.partition.eof": "false"}
-    for group_only in ("group.protocol", "group.remote.assignor"):
+    for group_only in ("group.protocol", "group.remote.assignor", "max.poll.interval.ms", "session.timeout.ms"):
         config.pop(group_only, None)
     return make_client(confluent_kafka.Consumer, config)
 
@@ -132,8 +137,9 @@ def plain_producer(settings: Settings, name: str) -> Producer:
 
 
 def admin(settings: Settings) -> AdminClient:
-    """A client for topics and offsets."""
-    client: AdminClient = make_client(AdminClient, _base(settings, "admin"))
+    """A client for topics and offsets. Asking for a topic does not make it, whatever the broker allows."""
+    config = {"allow.auto.create.topics": "false", **_base(settings, "admin")}
+    client: AdminClient = make_client(AdminClient, config)
     return client
 
 

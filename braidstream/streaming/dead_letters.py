@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from confluent_kafka import Message
 
@@ -17,20 +18,30 @@ MAX_HEADER = 4096
 PREFIX = "__connect.errors."
 """The headers have Kafka Connect's names (`errors.deadletterqueue.context.headers.enable`)."""
 
+Reason: TypeAlias = tuple[str, str]
+"""Why a record is a dead letter: the stage, in Kafka Connect's terms, and the class of what was raised."""
+
 
 def _text(value: object) -> bytes:
     return str(value).encode(errors="replace")[:MAX_HEADER]
 
 
+def reason_of(error: Exception) -> Reason:
+    """Why a record that failed with this error is a dead letter."""
+    cause = error.__cause__ if isinstance(error, PoisonRecord) and error.__cause__ is not None else error
+    stage = error.stage if isinstance(error, PoisonRecord) else "TRANSFORMATION"
+    return stage, f"{type(cause).__module__}.{type(cause).__qualname__}"
+
+
 def dead_letter(topic: str, record: Message, error: Exception, group: str) -> OutRecord:
     """The dead letter of a record: key, value and headers untouched, on the partition number that it came from."""
-    cause = error.__cause__ if isinstance(error, PoisonRecord) and error.__cause__ is not None else error
+    stage, exception = reason_of(error)
     context = {
         "topic": record.topic(),
         "partition": record.partition(),
         "offset": record.offset(),
-        "stage": error.stage if isinstance(error, PoisonRecord) else "TRANSFORMATION",
-        "exception.class.name": f"{type(cause).__module__}.{type(cause).__qualname__}",
+        "stage": stage,
+        "exception.class.name": exception,
         "exception.message": str(error),
         "group": group,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,12 +62,16 @@ class Arrivals(NamedTuple, Generic[A]):
 
 
 class Decoded(NamedTuple):
-    """A batch, decoded: the values of the subjects' events, the predictions, and why the rest is neither, by index."""
+    """A batch, decoded: the values of the subjects' events, the predictions, and why the rest is neither, by index.
+
+    `consumed` counts the records by topic.
+    """
 
     events: Arrivals[bytes]
     predictions: Arrivals[Evidence]
     errors: dict[int, Exception]
     partitions: set[Partition]
+    consumed: Mapping[str, int]
 
 
 class DecisionProcessor(Generic[E]):
@@ -74,7 +79,7 @@ class DecisionProcessor(Generic[E]):
 
     A partition number is acted on while it is owned in both topics and its state is restored. `max_open` bounds the
     open decisions: at it, no new subjects are read. `grace` in milliseconds is how late a deadline may fire before it
-    is logged. `clock` gives milliseconds since 1970, UTC.
+    is logged. `clock` gives milliseconds since 1970, UTC. `stopwatch` gives seconds.
     """
 
     joins = True
@@ -90,6 +95,7 @@ class DecisionProcessor(Generic[E]):
         max_open: int,
         grace: int,
         clock: Callable[[], int],
+        stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.topics: tuple[str, ...] = (topics.subjects.name, topics.predictions.name)
         self._topics = topics
@@ -101,6 +107,7 @@ class DecisionProcessor(Generic[E]):
         self._max_open = max_open
         self._grace = grace
         self._clock = clock
+        self._stopwatch = stopwatch
         self._owned: set[Partition] = set()
         self._joins: dict[int, Join[E]] = {}
         self._full: str | None = None
@@ -142,11 +149,12 @@ class DecisionProcessor(Generic[E]):
             if self._restore.partitions:
                 for number in self._restore.step():
                     self._log.info("open decisions", partition=number, open=self._joins[number].open)
-            now = self._clock()
-            work = Work(partitions=set(decoded.partitions))
+            now, began = self._clock(), self._stopwatch()
+            work = Work(partitions=set(decoded.partitions), consumed=decoded.consumed)
             work.counts["in"] = len(records)
             self._dead_letters.add(work, records, self._join(decoded, now))
             self._expire(work, positions, now)
+            work.handler_seconds = self._stopwatch() - began
             for number in self._ready():
                 self._collect(work, number)
             work.counts["out"] = work.counts["decisions"]
@@ -227,6 +235,7 @@ class DecisionProcessor(Generic[E]):
             Arrivals(of_predictions, [numbers[place] for place in of_predictions], predicted.keys, evidence),
             errors,
             {Partition(str(topic), number) for topic, number in set(zip(topics, numbers, strict=True))},
+            {intake.name: topics.count(intake.name) for intake in (subjects, predictions)},
         )
 
     def _join(self, decoded: Decoded, now: int) -> dict[int, Exception]:

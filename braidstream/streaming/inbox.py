@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, Message, TopicPartition
 
 from braidstream.errors import FatalError, RetriableError, UnavailableError
 from braidstream.streaming.ports import Consumer, Partition, is_lasting, partition_of
@@ -31,6 +32,24 @@ class Batch:
     assigned: Sequence[Partition]
 
 
+class Reading(NamedTuple):
+    """How far an owned partition is read.
+
+    `end` is its high watermark as last heard, None before the first fetch; `read_at` the timestamp of the last record
+    taken, in milliseconds since 1970, UTC, None before there was one.
+    """
+
+    position: int
+    end: int | None
+    read_at: int | None
+    paused: bool
+
+    @property
+    def lag(self) -> int:
+        """Offsets between the read position and the end."""
+        return max(0, self.end - self.position) if self.end is not None else 0
+
+
 @dataclass
 class _Changes:
     revoked: list[Partition] = field(default_factory=list)
@@ -41,18 +60,24 @@ def _of(tp: TopicPartition) -> Partition:
     return Partition(tp.topic, tp.partition)
 
 
-def _last_offsets(records: Iterable[Message]) -> dict[tuple[Any, Any], Any]:
-    """By topic and partition; a plain tuple for each record, since making them is most of the work."""
-    return {(record.topic(), record.partition()): record.offset() for record in records}
+def _last_of_each(records: Iterable[Message]) -> dict[tuple[Any, Any], Message]:
+    """The last record by topic and partition; a plain tuple for each record, since making them is most of the work."""
+    return {(record.topic(), record.partition()): record for record in records}
+
+
+def timestamp_of(record: Message) -> int | None:
+    """Milliseconds since 1970, UTC; None where the record has none."""
+    kind, at = record.timestamp()
+    return at if kind != TIMESTAMP_NOT_AVAILABLE else None
 
 
 class Inbox:
     """Takes batches of records, of the partitions that this member owns and that are not paused.
 
-    `eager` says that a rebalance gives up everything first (see `clients.is_eager`). New partitions start out paused
-    when `hold_new` is set, so that nothing of them is read before the caller says so. `patience` bounds, in seconds,
-    the wait for the committed offsets of new partitions: those of a killed worker are told when its transaction has
-    run out.
+    `eager` says that a rebalance gives up everything first (see `clients.is_eager`), `silent` that the group does not
+    call back when it gives nothing (see `clients.is_silent`). New partitions start out paused when `hold_new` is set,
+    so that nothing of them is read before the caller says so. `patience` bounds, in seconds, the wait for the committed
+    offsets of new partitions: those of a killed worker are told when its transaction has run out.
     """
 
     def __init__(
@@ -61,6 +86,7 @@ class Inbox:
         topics: Sequence[str],
         *,
         eager: bool,
+        silent: bool = False,
         hold_new: bool = False,
         patience: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
@@ -68,14 +94,22 @@ class Inbox:
         self._consumer = consumer
         self._topics = list(topics)
         self._eager = eager
+        self._silent = silent
+        self._group: Any = None
+        self._outside: list[Any] = []
         self._hold_new = hold_new
         self._patience = patience
         self._clock = clock
         self._next: dict[Partition, int] = {}
+        self._read_at: dict[Partition, int | None] = {}
         self._paused: set[Partition] = set()
         self._changes = _Changes()
         self._before_revoke: Callable[[], None] = lambda: None
         self._failure: Exception | None = None
+        self.assigned = False
+        """Whether the group has told what this member owns, which may be nothing."""
+        self.rebalances: Counter[str] = Counter(assigned=0, revoked=0, lost=0)
+        """What the group gave, took, and what was lost, how often since the start."""
         self._log = structlog.get_logger()
 
     @property
@@ -86,6 +120,7 @@ class Inbox:
     def subscribe(self, before_revoke: Callable[[], None]) -> None:
         """Join the group. `before_revoke` is called while partitions that are to go are still owned."""
         self._before_revoke = before_revoke
+        self._outside = [self._consumer.consumer_group_metadata()]
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -98,7 +133,8 @@ class Inbox:
         if gone := set(self._changes.revoked[known:]):
             first = [record for record in first if partition_of(record) not in gone]
         records = self._readable(first + rest)
-        group = self._consumer.consumer_group_metadata()
+        group = self._group = self._consumer.consumer_group_metadata()
+        self.assigned |= self._silent and group not in self._outside
         if records and not self._consumer.memberid():
             # The broker takes metadata without a member's id for a consumer outside the group, and fences nothing.
             raise RetriableError("the session ended after these records were taken: they are another member's now")
@@ -115,13 +151,14 @@ class Inbox:
         # Until something was delivered the position is not defined, but the start is.
         return {(p := _of(tp)): max(tp.offset, self._next[p]) for tp in at}
 
-    def lag(self) -> int:
-        """Records between the read position and the last known ends of the owned partitions."""
-        total = 0
-        for partition, offset in self.positions().items():
+    def readings(self) -> Mapping[Partition, Reading]:
+        """How far each owned partition is read, and what is known of its end without asking the broker."""
+        found = {}
+        for partition, position in self.positions().items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=0, cached=True)
-            total += max(0, high - offset) if high >= 0 else 0
-        return total
+            end = high if high >= 0 else None
+            found[partition] = Reading(position, end, self._read_at.get(partition), partition in self._paused)
+        return found
 
     def pause(self, wanted: Collection[Partition]) -> None:
         """Read the owned partitions except these."""
@@ -176,10 +213,17 @@ class Inbox:
 
     def _readable(self, records: list[Message]) -> list[Message]:
         """The records of partitions that are owned and not paused; paused ones are put back."""
-        ends = {Partition._make(at): end + 1 for at, end in _last_offsets(records).items()}
-        if self._paused.isdisjoint(ends) and ends.keys() <= self._next.keys():
-            self._next |= ends
-            return records
+        last = _last_of_each(records)
+        if not self._paused.isdisjoint(last) or not last.keys() <= self._next.keys():
+            records = self._put_back_paused(records)
+            last = _last_of_each(records)
+        for at, record in last.items():
+            partition = Partition._make(at)
+            self._next[partition] = int(record.offset() or 0) + 1
+            self._read_at[partition] = timestamp_of(record)
+        return records
+
+    def _put_back_paused(self, records: list[Message]) -> list[Message]:
         readable = []
         back: dict[Partition, int] = {}
         for record in records:
@@ -187,7 +231,6 @@ class Inbox:
             if partition in self._paused:
                 back.setdefault(partition, int(record.offset() or 0))
             elif partition in self._next:
-                self._next[partition] = int(record.offset() or 0) + 1
                 readable.append(record)
         for partition, offset in back.items():
             self._seek(TopicPartition(*partition, offset))
@@ -229,26 +272,37 @@ class Inbox:
         new = [_of(tp) for tp in starts]
         self._next |= {partition: tp.offset for partition, tp in zip(new, starts, strict=True)}
         self._changes.assigned += new
+        self.assigned = True
+        self.rebalances["assigned"] += 1
         if self._hold_new and new:
             self._consumer.pause(starts)
             self._paused |= set(new)
 
     def _on_revoke(self, _: Any, partitions: list[TopicPartition]) -> None:
+        self.rebalances["revoked"] += 1
+        self._give_up(partitions)
+
+    def _on_lost(self, _: Any, partitions: list[TopicPartition]) -> None:
+        self._log.warning("partitions lost", partitions=[str(_of(tp)) for tp in partitions])
+        self.rebalances["lost"] += 1
+        self._give_up(partitions)
+        self.assigned = False
+        self._outside.append(self._group)
+
+    def _give_up(self, partitions: list[TopicPartition]) -> None:
         self._before_revoke()
         self._forget(partitions)
         if self._eager:
             self._consumer.unassign()
+            self.assigned = False
         else:
             self._consumer.incremental_unassign(partitions)
-
-    def _on_lost(self, _: Any, partitions: list[TopicPartition]) -> None:
-        self._log.warning("partitions lost", partitions=[str(_of(tp)) for tp in partitions])
-        self._on_revoke(_, partitions)
 
     def _forget(self, partitions: list[TopicPartition]) -> None:
         gone = [_of(tp) for tp in partitions]
         for partition in gone:
             self._next.pop(partition, None)
+            self._read_at.pop(partition, None)
             self._paused.discard(partition)
         self._changes.assigned = [p for p in self._changes.assigned if p not in gone]
         self._changes.revoked += gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from confluent_kafka import Message
 from braidstream.avro import E
 from braidstream.errors import FatalError, RetriableError
 from braidstream.events import Events
-from braidstream.streaming.dead_letters import DeadLetterLimit, dead_letter, raw_headers
+from braidstream.streaming.dead_letters import DeadLetterLimit, Reason, dead_letter, raw_headers, reason_of
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.ports import Headers, Partition
 from braidstream.streaming.publisher import OutRecord
@@ -26,13 +27,20 @@ PARTITIONED_BY_KEY = -1
 class Work:
     """What a batch gave: the records to publish, the states of a changelog that say so, and the partitions.
 
-    The offsets of these partitions are committed with them.
+    The offsets of these partitions are committed with them. `counts` are for the log. The rest is for whoever measures:
+    records taken by topic, dead letters by reason, seconds in the model or the join, seconds of publishing, and of some
+    records their topics and timestamps, in milliseconds since 1970, UTC.
     """
 
     records: list[OutRecord] = field(default_factory=list)
     states: list[OutRecord] = field(default_factory=list)
     partitions: set[Partition] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
+    consumed: Mapping[str, int] = field(default_factory=dict)
+    dead_letters: Counter[Reason] = field(default_factory=Counter)
+    handler_seconds: float = 0.0
+    transaction_seconds: float = 0.0
+    timestamps: Sequence[tuple[str, int]] = ()
 
 
 Positions = Callable[[], Mapping[Partition, int]]
@@ -111,6 +119,7 @@ class DeadLetters:
             topic=self._topic,
         )
         work.counts["dead_letters"] += len(errors)
+        work.dead_letters.update(map(reason_of, errors.values()))
         work.records += [dead_letter(self._topic, records[i], errors[i], self._group) for i in sorted(errors)]
 
     def commit(self) -> None:
@@ -152,11 +161,18 @@ class HandlerProcessor(Generic[E]):
 
     joins = False
 
-    def __init__(self, intake: Intake[E], handle: Handler[E], dead_letters: DeadLetters) -> None:
+    def __init__(
+        self,
+        intake: Intake[E],
+        handle: Handler[E],
+        dead_letters: DeadLetters,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.topics: tuple[str, ...] = (intake.name,)
         self._intake = intake
         self._handle = handle
         self._dead_letters = dead_letters
+        self._clock = clock
 
     def rebalanced(self, revoked: Collection[Partition], assigned: Collection[Partition]) -> None:
         """Nothing is kept for a partition."""
@@ -172,13 +188,17 @@ class HandlerProcessor(Generic[E]):
     def prepare(self, records: Sequence[Message]) -> Rest:
         """Decode and handle; what fails becomes a dead letter, the rest goes on in order."""
         events, indexes, errors = self._intake.read_all(records)
+        began = self._clock()
         results = isolate(self._handle, events)
+        handled = self._clock()
         errors |= {i: result for i, result in zip(indexes, results, strict=True) if isinstance(result, Exception)}
         sources = [records[index] for index in indexes]
         outputs = list(_outputs(self._intake.name, sources, results))
         work = Work(outputs, partitions={Partition(self._intake.name, number) for number in _partitions(records)})
         work.counts["in"] = len(records)
         work.counts["out"] = len(outputs)
+        work.consumed = {self._intake.name: len(records)}
+        work.handler_seconds = handled - began
 
         def rest(_: Positions) -> Work:
             self._dead_letters.add(work, records, errors)

@@ -220,22 +220,23 @@ class TransactionalPublisher:
                     raise
 
     def _recover(self, producer: Producer, error: KafkaError) -> None:
+        cause = KafkaException(error)
         if error.fatal():
             self._producer = None
             if self._fenced:
                 raise FencedError(f"fenced twice in a row, another worker has this transactional id: {error.str()}")
             self._fenced = True
-            raise OutcomeUnknown(f"the producer was fenced or its transaction ran out: {error.str()}")
+            raise OutcomeUnknown(f"the producer was fenced or its transaction ran out: {error.str()}") from cause
         if error.code() == KafkaError._TIMED_OUT:
             self._producer = None
-            raise OutcomeUnknown(f"the broker did not answer in time: {error.str()}")
+            raise OutcomeUnknown(f"the broker did not answer in time: {error.str()}") from cause
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._abort(producer)
             raise _too_large(error.str())
         if not (error.txn_requires_abort() or error.retriable()):
             raise FatalError(f"the transaction failed ({error.name()}): {error.str()}")
         self._abort(producer)
-        raise RetriableError(f"the transaction was aborted ({error.name()}): {error.str()}")
+        raise RetriableError(f"the transaction was aborted ({error.name()}): {error.str()}") from cause
 
     def _abort(self, producer: Producer) -> None:
         try:
@@ -305,7 +306,9 @@ class AtLeastOncePublisher:
                 raise _too_large(what)
         if failed:
             error, what = failed[0]
-            raise OutcomeUnknown(f"{len(failed)} records were not acknowledged, first {what}: {error.str()}")
+            raise OutcomeUnknown(
+                f"{len(failed)} records were not acknowledged, first {what}: {error.str()}"
+            ) from KafkaException(error)
 
     def commit(self, offsets: list[TopicPartition]) -> bool:
         """Commit the offsets and wait for it, unless that was done just now."""

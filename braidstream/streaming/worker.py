@@ -8,28 +8,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 from confluent_kafka import KafkaException, Message, TopicPartition
 
 from braidstream.errors import RetriableError, UnavailableError
-from braidstream.streaming.inbox import Batch, Inbox
+from braidstream.streaming.inbox import Batch, Inbox, timestamp_of
+from braidstream.streaming.observer import Observer, Turn, View
 from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor, Rest, Work
-from braidstream.streaming.publisher import OutcomeUnknown, Publisher
+from braidstream.streaming.publisher import Finish, OutcomeUnknown, Publisher
 
 LOG_EVERY = 10.0
 IDLE_WAIT = 0.25
 MAX_BACKOFF = 5.0
 BACKLOG = 0.25
 """The share of the batch size from which a batch says that there is a backlog."""
-
-
-class Health(Protocol):
-    """Hears at every turn that the worker goes on, why it is not ready (None when it is), and what it owns."""
-
-    def beat(self, waiting_for: str | None, partitions: int) -> None: ...
+VIEW_EVERY = 1.0
+SAMPLES = 30
+"""Records of a batch, at most, whose timestamps are compared with the time at which their results are in the log."""
 
 
 class _Publication(NamedTuple):
@@ -57,7 +55,7 @@ class Worker:
         batch_size: int,
         linger: float,
         give_up_after: float,
-        health: Health,
+        observer: Observer,
         outage: Outage,
         background: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -69,7 +67,7 @@ class Worker:
         self._batch_size = batch_size
         self._linger = linger
         self._give_up_after = give_up_after
-        self._health = health
+        self._observer = observer
         self._outage = outage
         self._background = background or ThreadPoolExecutor(1, "publishing")
         self._publication: _Publication | None = None
@@ -82,6 +80,8 @@ class Worker:
         self._failures = 0
         self._counts: Counter[str] = Counter()
         self._logged_at = clock()
+        self._viewed_at = float("-inf")
+        self._drained = False
         self._log = structlog.get_logger()
 
     def run(self) -> None:
@@ -120,17 +120,14 @@ class Worker:
         """One turn of the loop; the number of records taken."""
         try:
             records = self._turn()
-        except RetriableError as error:
-            self._go_back(error)
-            return 0
-        except KafkaException as error:
-            self._go_back(RetriableError(error.args[0].str()))
+        except (RetriableError, KafkaException) as error:
+            self._go_back(_retriable(error))
             return 0
         if self._clock() - self._failed_at > MAX_BACKOFF:
             # Nothing has failed since: what did may have gone to another worker.
             self._failing_since = None
         self._outage.check(records)
-        self._health.beat(self._processor.waiting_for(), len(self._inbox.owned))
+        self._tell(failing=None)
         return records
 
     def _turn(self) -> int:
@@ -145,6 +142,7 @@ class Worker:
         if not batch.records:
             self._publisher.commit_rest()
         self._inbox.pause(self._processor.held())
+        self._show(len(batch.records))
         return len(batch.records)
 
     def _prepare(self, records: Sequence[Message]) -> Rest:
@@ -163,17 +161,27 @@ class Worker:
             self._committed(work)
             return
         offsets = self._inbox.next_offsets(work.partitions)
-        finish = self._publisher.publish(work.records, work.states, offsets, batch.group)
+        work.timestamps = _sampled(batch.records)
+        began = self._clock()
+        finish = self._timed(self._publisher.publish(work.records, work.states, offsets, batch.group), work, began)
         if len(batch.records) < BACKLOG * self._batch_size:
             finish()
             self._published(work, offsets)
         else:
             self._publication = _Publication(work, self._background.submit(finish), offsets)
 
+    def _timed(self, finish: Finish, work: Work, began: float) -> Finish:
+        def timed() -> None:
+            finish()
+            work.transaction_seconds = self._clock() - began
+
+        return timed
+
     def _published(self, work: Work, offsets: list[TopicPartition]) -> None:
         if self._publisher.commit(offsets):
             self._failing_since = None
         self._committed(work)
+        self._observer.committed(work)
 
     def _committed(self, work: Work) -> None:
         self._processor.commit()
@@ -206,6 +214,7 @@ class Worker:
             self._settle()
         except RetriableError as of_batch_before:
             error = of_batch_before
+        self._observer.went_back(error)
         self._processor.rollback()
         while not self._stopping:
             self._back_off(error)
@@ -230,8 +239,22 @@ class Worker:
         wait = min(MAX_BACKOFF, 0.05 * 2**self._failures)
         self._failures += 1
         self._log.warning("going back to the committed offsets", reason=str(error), after_seconds=wait)
-        self._health.beat(f"failing: {error}", len(self._inbox.owned))
+        self._tell(failing=str(error))
         self._sleep(wait)
+
+    def _tell(self, failing: str | None) -> None:
+        self._observer.turned(
+            Turn(self._inbox.assigned, len(self._inbox.owned), self._processor.waiting_for(), failing)
+        )
+
+    def _show(self, taken: int) -> None:
+        self._drained |= taken < self._batch_size
+        if self._clock() - self._viewed_at < VIEW_EVERY:
+            return
+        self._viewed_at = self._clock()
+        readings, rebalances = self._inbox.readings(), dict(self._inbox.rebalances)
+        self._observer.viewed(View(readings, self._processor.gauges(), rebalances, self._drained))
+        self._drained = False
 
     def _report(self) -> None:
         seconds = max(self._clock() - self._logged_at, 1e-9)
@@ -241,7 +264,7 @@ class Worker:
         self._log.info(
             "progress",
             **rates,
-            lag=self._inbox.lag(),
+            lag=sum(reading.lag for reading in self._inbox.readings().values()),
             dead_letters=others.pop("dead_letters", 0),
             **others,
             **self._processor.gauges(),
@@ -260,3 +283,18 @@ class Worker:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _retriable(error: RetriableError | KafkaException) -> RetriableError:
+    if isinstance(error, RetriableError):
+        return error
+    retriable = RetriableError(error.args[0].str())
+    retriable.__cause__ = error
+    return retriable
+
+
+def _sampled(records: Sequence[Message]) -> list[tuple[str, int]]:
+    """Topics and timestamps of some records, evenly spread over the batch."""
+    every = -(-len(records) // SAMPLES) or 1
+    sample = [(str(record.topic()), timestamp_of(record)) for record in records[::every]]
+    return [(topic, timestamp) for topic, timestamp in sample if timestamp is not None]

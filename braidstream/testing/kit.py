@@ -24,7 +24,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from braidstream.avro import Codec, E, LocalSchemas
 from braidstream.deciding.policy import Policy
-from braidstream.health import HealthFile
 from braidstream.pipeline import Pipeline, Topic
 from braidstream.run import DecisionBroker, decision_processor, scoring_processor
 from braidstream.settings import DecisionSettings, WorkerSettings
@@ -36,6 +35,7 @@ from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, Tra
 from braidstream.streaming.scoring import Predict, prediction_ids
 from braidstream.streaming.worker import Worker
 from braidstream.testing.broker import FakeBroker
+from braidstream.watching.watcher import Watcher
 from schemas.decision import Decision
 from schemas.prediction import Prediction
 
@@ -48,6 +48,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 _transactional_ids = count(1)
 _IDLE_TURNS = 10
 """Turns of the loop without anything read or written after which nothing more will happen."""
+_STANDING = 300.0
 
 
 class _WorkerSettings(WorkerSettings):
@@ -149,6 +150,9 @@ class _Kit(Generic[E]):
             self.consumer, self.processor.topics, eager=joins, hold_new=joins, patience=0, clock=self._seconds
         )
         self.publisher = self._make_publisher()
+        self.watcher = Watcher(
+            stuck_after=_STANDING, stalled_after=_STANDING, metrics=True, now=self._milliseconds, clock=self._seconds
+        )
         self.worker = Worker(
             self.inbox,
             self.processor,
@@ -156,7 +160,7 @@ class _Kit(Generic[E]):
             batch_size=self._settings.batch_size,
             linger=0,
             give_up_after=self._settings.broker_timeout,
-            health=HealthFile(self._settings.health_file),
+            observer=self.watcher,
             outage=Outage(lambda: True, self._settings.broker_timeout, self._seconds),
             background=self._make_background(),
             clock=self._seconds,

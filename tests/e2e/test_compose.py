@@ -30,6 +30,7 @@ RIDES_A_SECOND = 400
 RIDES_AFTER_RESTART = 300
 SCALED = {"duration": 3, "tip": 2, "decision": 2}
 PARTITIONS = 6
+SCRAPE = "import urllib.request as http; print(http.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
 
 Record = dict[str, Any]
 
@@ -131,6 +132,8 @@ class Observed:
     at_the_end: dict[str, list[Record]] = field(default_factory=dict)
     training_log: str = ""
     by_cli: str = ""
+    health: str = ""
+    metrics: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +170,8 @@ def observed(trips: Path) -> Iterator[Observed]:
         seen.by_cli = stack.compose(
             "run", "--rm", "-T", "cli", "tail", "decisions", "--from-beginning", "--limit", "5", "--json"
         )
+        seen.health = stack.compose("exec", "-T", "decision", "braidstream", "health")
+        seen.metrics = stack.compose("exec", "-T", "duration", "python", "-c", SCRAPE)
         yield seen
     finally:
         stack.down()
@@ -313,3 +318,13 @@ def test_the_command_line_reads_in_a_container(observed: Observed) -> None:
     shown = [json.loads(line) for line in observed.by_cli.splitlines()]
     assert len(shown) == 5
     assert {record["value"]["action"] for record in shown} <= {"preassign", "standard", "review"}
+
+
+def test_a_container_says_that_it_is_ready(observed: Observed) -> None:
+    """Compose has waited for the health check of every worker; the decision service joins two topics."""
+    assert observed.health == f"ready, with {2 * PARTITIONS // SCALED['decision']} partitions\n"
+
+
+def test_a_container_has_metrics(observed: Observed) -> None:
+    assert 'braidstream_records_consumed_total{topic="ride_started"}' in observed.metrics
+    assert 'braidstream_check{check="registry_reachable"} 1.0' in observed.metrics

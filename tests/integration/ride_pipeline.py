@@ -21,6 +21,7 @@ from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
 from braidstream.streaming.ports import Partition
+from braidstream.watching.client import Answer, address_in, ask_by_log
 from consumers.duration import train as duration
 from consumers.tip import train as tip
 from producer.trips import read_trips
@@ -46,8 +47,7 @@ class RidePipeline:
         self.environment = environment
         self._models = models
         self._folder = folder
-        self._started: list[subprocess.Popen[bytes]] = []
-        self._health: list[Path] = []
+        self._started: dict[subprocess.Popen[bytes], Path] = {}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
         self._inherited = inherited
         kafka = {"bootstrap.servers": environment["KAFKA_BOOTSTRAP_SERVERS"]}
@@ -55,6 +55,7 @@ class RidePipeline:
             kafka=kafka,
             topic_prefix=environment["TOPIC_PREFIX"],
             schema_registry_url=environment.get("SCHEMA_REGISTRY_URL"),
+            partitions=int(environment.get("PARTITIONS", "6")),
         )
         self._ends = clients.BrokerLogEnds(lambda: clients.admin(self.settings))
 
@@ -74,7 +75,7 @@ class RidePipeline:
         """Start `python -m <module> <arguments>`; a model's worker with the model of its name."""
         if module.startswith("consumers."):
             settings.setdefault("MODEL_URI", str(self._models / module.removeprefix("consumers.")))
-        log, health = (self._folder / f"{module}-{len(self._started)}.{kind}" for kind in ("log", "health"))
+        log = self._folder / f"{module}-{len(self._started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
@@ -82,19 +83,30 @@ class RidePipeline:
                     **self._inherited,
                     **self.environment,
                     "LOG_FORMAT": "console",
+                    "HTTP_PORT": "0",
                     **settings,
-                    "HEALTH_FILE": str(health),
                 },
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self._started.append(process)
-        self._health.append(health)
+        self._started[process] = log
         return process
 
     def wait_until_started(self) -> None:
-        """Wait until every worker that was started has turned its loop once."""
-        self.wait_for(lambda: all(health.exists() for health in self._health), "every worker's first turn")
+        """Wait until every worker that runs is ready."""
+        running = [process for process in self._started if process.poll() is None]
+        self.wait_for(
+            lambda: all((answer := self.answer_of(process)) is not None and answer.ready for process in running),
+            "every worker to be ready",
+        )
+
+    def address_of(self, process: subprocess.Popen[bytes]) -> str | None:
+        """Where a worker answers over HTTP; None before it does."""
+        return address_in(self._started[process])
+
+    def answer_of(self, process: subprocess.Popen[bytes]) -> Answer | None:
+        """What a worker says of itself; None when it does not answer."""
+        return ask_by_log(self._started[process])
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         """SIGTERM: the worker drains, and exits with 0."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from braidstream.cli import main, plugins
 from braidstream.errors import SettingsError
-from braidstream.health import HealthFile
+from braidstream.streaming.observer import Turn
+from braidstream.watching.watcher import Watcher
 from rides.pipeline import RIDES
 from tests import command_line
 
@@ -83,11 +84,12 @@ def test_the_version_is_told() -> None:
         (["tail", "decisions", "--limit", "many"], "'many' is not a valid integer"),
         (["tail", "a", "b"], "unexpected extra argument"),
         (["tail", "decisions", "--nope"], "No such option"),
-        (["health"], "HEALTH_FILE"),
+        (["health"], "HTTP_PORT"),
+        (["health", "--port", "0"], "0 is not in the range"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HEALTH_FILE", raising=False)
+    monkeypatch.delenv("HTTP_PORT", raising=False)
     result = braidstream(*arguments)
     assert result.exit_code == 2
     assert sentence in result.stderr
@@ -165,43 +167,45 @@ def test_what_is_no_pipeline_is_refused(install: Install, value: str, reason: st
         plugins.pipeline("other")
 
 
-def test_a_worker_that_is_ready_is_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "health.json"
-    HealthFile(path).beat(None, 2)
-    monkeypatch.setenv("HEALTH_FILE", str(path))
-    result = braidstream("health")
-    assert result.exit_code == 0
-    assert result.output.startswith("ready")
-    assert "2 partitions" in result.output
+@contextmanager
+def worker(host: str = "127.0.0.1", **turn: str | None) -> Iterator[str]:
+    """The port of a worker that is ready but for what is said here."""
+    watcher = Watcher(stuck_after=60, stalled_after=60, metrics=True, now=lambda: 0)
+    ready: dict[str, str | None] = {"waiting_for": None, "failing": None}
+    watcher.turned(Turn(assigned=True, partitions=2, **(ready | turn)))
+    with watcher:
+        yield watcher.serve(host, 0, {}).rpartition(":")[2]
 
 
-@pytest.mark.parametrize("state", [None, "no json", "{}"])
-def test_a_worker_without_a_state_is_unhealthy(tmp_path: Path, state: str | None) -> None:
-    path = tmp_path / "health.json"
-    if state is not None:
-        path.write_text(state)
-    result = braidstream("health", "--file", str(path))
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_worker_that_is_ready_is_healthy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with worker(host) as port:
+        monkeypatch.setenv("HTTP_PORT", port)
+        monkeypatch.setenv("HTTP_HOST", host)
+        result = braidstream("health")
+    assert (result.exit_code, result.output) == (0, "ready, with 2 partitions\n")
+
+
+def test_a_worker_that_is_not_ready_is_unhealthy() -> None:
+    with worker(waiting_for="restoring partitions [1]", failing="no transaction") as port:
+        result = braidstream("health", "--port", port)
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: the worker has not written its state")
+    assert result.stderr == (
+        "Error: the worker is not ready: restored: restoring partitions [1]; committing: no transaction\n"
+    )
 
 
-@pytest.mark.parametrize(
-    ("age", "waiting_for", "sentence"),
-    [(3600, None, "has not turned for 36"), (0, "the changelog", "not ready: the changelog")],
-)
-def test_a_worker_that_is_not_ready_is_unhealthy(
-    tmp_path: Path, age: float, waiting_for: str | None, sentence: str
-) -> None:
-    path = tmp_path / "health.json"
-    HealthFile(path, clock=lambda: time.time() - age).beat(waiting_for, 2)
-    result = braidstream("health", "--file", str(path))
+def test_a_worker_that_does_not_answer_is_unhealthy() -> None:
+    with worker() as port:
+        pass
+    result = braidstream("health", "--port", port)
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: ")
-    assert sentence in result.stderr
+    assert result.stderr.startswith(f"Error: no worker answers at http://127.0.0.1:{port} (HTTP_HOST, HTTP_PORT)")
 
 
 def test_health_loads_no_kafka_client() -> None:
     """It runs every few seconds beside every worker."""
-    program = "import sys, braidstream.cli.health; print({'confluent_kafka', 'pydantic', 'rich'} & sys.modules.keys())"
+    heavy = {"confluent_kafka", "prometheus_client", "pydantic", "rich"}
+    program = f"import sys, braidstream.cli.health; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

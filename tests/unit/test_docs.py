@@ -14,15 +14,24 @@ from typing import Any
 
 import click
 import pytest
+from confluent_kafka import KafkaError
 from pydantic.fields import FieldInfo
 
 from braidstream import cli, settings
+from braidstream.deciding.policy import Verdict
 from braidstream.settings import ScoringSettings, Settings, WorkerSettings
+from braidstream.streaming.inbox import Reading
+from braidstream.streaming.observer import View
+from braidstream.streaming.ports import Partition
+from braidstream.streaming.processor import Work
+from braidstream.testing.kit import PolicyKit, ScorerKit
 from decision_service.policy import RideDecisionSettings
 from producer.__main__ import cli as producer_cli
 from rides.pipeline import RIDES
 from tests.documents import DOCUMENTS, README, ROOT, anchors, blocks, commands, links, spans, table
+from tests.unit.events import ride
 
+OPERATIONS = ROOT / "docs" / "operations.md"
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 SERVICES = set(re.findall(r"^  (\w+):$", COMPOSE.split("\nservices:\n")[1], re.MULTILINE))
@@ -31,7 +40,7 @@ EXAMPLES = ("consumers/speed/", "moderation/")
 """Folders that the README's examples make."""
 USERS = ("data", "/data", "models", ".venv", ".env", "rejects.csv")
 """Files and folders that users bring, or that come of running things."""
-NO_SETTINGS = {"FULL_TRANSITIVE", "ILLEGAL_GENERATION", "ORT_DISABLE_TELEMETRY"}
+NO_SETTINGS = {"FULL_TRANSITIVE", "ILLEGAL_GENERATION", "KEY_CONVERTER", "ORT_DISABLE_TELEMETRY", "VALUE_CONVERTER"}
 """Words of others that look like settings."""
 CLICK_COMMANDS = {"producer": "producer.__main__:cli", "bench": "bench.__main__:cli"}
 DEFAULT_COMMANDS = {"replay", "run"}
@@ -103,6 +112,46 @@ def test_every_topic_is_listed() -> None:
     rows = [row[0].strip("`") for row in table(README, "| topic | key |")]
 
     assert rows == [*(topic.name for topic in RIDES.topics), RIDES.dead_letters]
+
+
+def test_every_metric_is_listed_with_its_type_and_labels() -> None:
+    rows = table(OPERATIONS, "| metric | type | labels |")
+    listed = {name.strip("`"): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows}
+
+    assert listed == _exported()
+
+
+def test_alerts_and_prose_name_metrics_that_there_are() -> None:
+    named = set(re.findall(r"braidstream_\w+", OPERATIONS.read_text()))
+
+    assert {name for name in named if name not in _exported()} == set()
+
+
+def _exported() -> dict[str, tuple[str, set[str]]]:
+    """Every metric of ours by the name that it is scraped by, with its type and labels, of both kinds of workers."""
+    scorer = ScorerKit(RIDES, predict=lambda rides: [1.0] * len(rides), model="duration")
+    decider = PolicyKit(RIDES, lambda known: Verdict("accept"), expected=["duration"])
+    fails = KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
+    scorer.broker.fail_next("commit_transaction", fails)
+    scorer.send(ride())
+    scorer.send_raw(b"x", b"not avro")
+    decider.event(ride())
+    found: dict[str, tuple[str, set[str]]] = {}
+    for kit in (scorer, decider):
+        metrics = kit.watcher.metrics
+        assert metrics is not None
+        metrics.describe(group="g", model="m", model_version="1")
+        metrics.committed(Work(timestamps=[("ride_started", 0)]))
+        readings = {Partition("t", 0): Reading(0, 0, 0, paused=False)}
+        metrics.viewed(View(readings, kit.processor.gauges(), {"lost": 1}, drained=True))
+        for family in metrics.registry.collect():
+            suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            if family.name.startswith("braidstream_"):
+                kind = "gauge" if family.type == "info" else family.type
+                name = f"{family.name}{suffix}"
+                found[name] = kind, labels | found.get(name, (kind, set()))[1]
+    return found
 
 
 # What the documents name

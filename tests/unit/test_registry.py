@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -208,3 +209,22 @@ def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
     with pytest.raises(SettingsError, match="SCHEMA_REGISTRY_PASSWORD") as refused:
         RegistryClient("http://user:geheim@host:8080")
     assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("answer", [(200, b'{"compatibilityLevel":"NONE"}'), (403, b"Forbidden"), NOT_FOUND])
+def test_a_registry_that_answers_is_reachable(registry: Registry, answer: tuple[int, bytes]) -> None:
+    registry.answers = {"GET /config": answer}
+    assert RegistryClient(registry.url).unreachable() is None
+
+
+def test_a_registry_that_fails_is_not_reachable(registry: Registry) -> None:
+    registry.answers = {"GET /config": (503, b"starting")}
+    assert "HTTP 503: starting" in str(RegistryClient(registry.url).unreachable())
+
+
+def test_a_registry_that_hangs_is_not_reachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        reason = RegistryClient(url, timeout=0.1).unreachable()
+    assert f"the registry at {url} does not answer as one" in str(reason)
+    assert "timed out" in str(reason)

@@ -81,6 +81,8 @@ def test_a_value_that_librdkafka_refuses_names_the_variable() -> None:
         (WorkerSettings, "BATCH_SIZE", "100001"),
         (WorkerSettings, "DEAD_LETTER_RUN", "0"),
         (WorkerSettings, "DEAD_LETTER_SHARE", "1.5"),
+        (WorkerSettings, "HTTP_PORT", "65536"),
+        (WorkerSettings, "HTTP_HOST", ""),
         (DecisionSettings, "DECISION_DEADLINE", "0"),
         (DecisionSettings, "DEADLINE_GRACE", "-1"),
         (DecisionSettings, "REMEMBER", "nan"),
@@ -103,6 +105,28 @@ def test_a_guarantee_that_cannot_honour_a_property_refuses_it(monkeypatch: pytes
         monkeypatch, WorkerSettings, PROCESSING_GUARANTEE="at_least_once", KAFKA_TRANSACTION_TIMEOUT_MS="5000"
     )
     assert "KAFKA_TRANSACTION_TIMEOUT_MS does nothing with PROCESSING_GUARANTEE=at_least_once" in message
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"HTTP_HOST": "0.0.0.0"}, "HTTP_HOST does nothing without HTTP_PORT"),
+        ({"HTTP_PORT": "0", "LOG_LEVEL": "warning"}, "LOG_LEVEL=warning leaves that out"),
+    ],
+)
+def test_http_that_nobody_would_find_is_refused(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], message: str
+) -> None:
+    assert message in refusal(monkeypatch, WorkerSettings, **environ)
+
+
+def test_the_longest_time_between_two_polls_is_kafkas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WorkerSettings().max_poll_interval == 300
+    settings = load(monkeypatch, WorkerSettings, KAFKA_MAX_POLL_INTERVAL_MS="12500")
+    assert isinstance(settings, WorkerSettings)
+    assert settings.max_poll_interval == 12.5
+    with pytest.raises(SettingsError, match="KAFKA_MAX_POLL_INTERVAL_MS=long is no number of milliseconds"):
+        _ = WorkerSettings(kafka={"max.poll.interval.ms": "long"}).max_poll_interval
 
 
 @pytest.mark.parametrize(

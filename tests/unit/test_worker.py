@@ -391,7 +391,14 @@ def test_it_finishes_the_batch_in_hand_when_it_is_told_to_stop() -> None:
     assert subjects(kit) == [event.ride_id for event in rides(20)]
 
 
-def test_it_says_how_it_is(tmp_path: Any) -> None:
-    kit = make_kit(health_file=tmp_path / "health")
+def test_a_worker_that_has_its_partitions_is_ready(kit: ScorerKit[RideStarted]) -> None:
+    assert set(kit.watcher.readiness.reasons.values()) == {None}
+
+
+def test_a_worker_that_goes_back_says_why_until_it_goes_on(kit: ScorerKit[RideStarted]) -> None:
+    noted: list[str | None] = []
+    kit.broker.fail_next("commit_transaction", ABORTABLE)
+    kit.broker.run_before("committed", lambda: noted.append(kit.watcher.readiness.reasons["committing"]))
     kit.send(ride())
-    assert (tmp_path / "health").exists()
+    assert "the transaction was aborted (ILLEGAL_GENERATION)" in str(noted)
+    assert kit.watcher.readiness.reasons["committing"] is None
