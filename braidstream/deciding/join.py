@@ -9,18 +9,24 @@ Changes are staged: `commit` makes them final, `rollback` undoes them.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Generic, NamedTuple
 
 from braidstream.deciding.expiries import Expiries
 from braidstream.deciding.policy import E, Evidence, Known, Policy, Verdict
 from braidstream.deciding.subjects import Outcome, State, StateFormat, Subjects
-from braidstream.errors import FatalError, RetriableError
+from braidstream.errors import BraidstreamError, FatalError, PoisonRecord
 
 __all__ = ["Changes", "Decided", "Join", "Outcome", "PolicyError", "Rules", "State", "StateFormat"]
+
+
+MOST_MODELS = 50
+"""Models whose predictions are kept of a subject: whoever may write predictions must not fill the memory with one."""
 
 
 class Decided(NamedTuple):
@@ -88,6 +94,16 @@ class Join(Generic[E]):
         """Subjects of which only predictions were seen."""
         return self._subjects.waiting
 
+    @property
+    def closed(self) -> int:
+        """Subjects that are closed and remembered."""
+        return self._subjects.closed
+
+    @property
+    def decided(self) -> int:
+        """Decisions that are staged."""
+        return len(self._decisions)
+
     def __len__(self) -> int:
         """Every subject that is held, waiting and closed ones included."""
         return len(self._subjects)
@@ -107,7 +123,10 @@ class Join(Generic[E]):
         self._consider(subject_id, State(event, rules.expected, waiting, now, now + rules.deadline, None), now)
 
     def prediction(self, subject_id: str, evidence: Evidence, now: int) -> None:
-        """A prediction; only the first of each model counts. Raises `PolicyError`, with nothing changed."""
+        """A prediction; only the first of each model counts.
+
+        Raises `PolicyError`, and `PoisonRecord` when there are predictions of too many models; with nothing changed.
+        """
         state = self._subjects.get(subject_id)
         if state is None:
             waiting = State(None, (), (evidence,), now, now + self._rules.deadline, None)
@@ -118,6 +137,8 @@ class Join(Generic[E]):
             if earlier.model == evidence.model:
                 self._counts["repeated_predictions"] += 1
                 return
+        if len(known) >= MOST_MODELS:
+            raise PoisonRecord("TRANSFORMATION", f"{subject_id} has predictions of {len(known)} models, no more are kept")
         state = State(event, expected, (*known, evidence), first_seen_at, expires_at, outcome)
         if event is None:
             self._subjects.put(subject_id, state)
@@ -143,17 +164,23 @@ class Join(Generic[E]):
         queues = (subjects.waits, subjects.deadlines, subjects.memories)
         return min((queue.next for queue in queues if queue.next is not None), default=None)
 
-    def advance(self, now: int, predictions_read: int, events_read: int) -> None:
-        """Close what is past its deadline, drop orphans, forget the closed.
+    def advance(self, now: int, predictions_read: int, events_read: int, most: int = sys.maxsize) -> None:
+        """Close what is past its deadline, drop orphans, forget the closed: at most so many subjects.
 
         `predictions_read` is a time such that every prediction committed before it has been given to `prediction`:
         only deadlines up to it fire. `events_read` is the same for the subjects' events: only predictions whose wait
         ended before it are dropped as orphans. Raises `PolicyError`; the subject at fault is left as it was.
         """
         subjects = self._subjects
-        self._expire(subjects.waits, min(now, events_read), self._drop)
-        self._expire(subjects.deadlines, min(now, predictions_read), lambda subject_id: self._decide(subject_id, now))
-        self._expire(subjects.memories, min(now, predictions_read), self.forget)
+        most -= self._expire(subjects.waits, min(now, events_read), self._drop, most)
+        decide = partial(self._decide, now)
+        most -= self._expire(subjects.deadlines, min(now, predictions_read), decide, most)
+        self._expire(subjects.memories, min(now, predictions_read), self.forget, most)
+
+    def forget_oldest(self, count: int) -> None:
+        """Drop so many of the closed subjects before their time, those first that would be forgotten first."""
+        if dropped := self._expire(self._subjects.memories, sys.maxsize, self.forget, count):
+            self._counts["forgotten_early"] += dropped
 
     def forget(self, subject_id: str) -> None:
         """Drop a subject."""
@@ -188,20 +215,24 @@ class Join(Generic[E]):
                 break
         return entry
 
-    def _expire(self, queue: Expiries, until: int, end: Callable[[str], None]) -> None:
-        while (entry := self._first(queue, until)) is not None:
+    def _expire(self, queue: Expiries, until: int, end: Callable[[str], None], most: int) -> int:
+        """End up to so many subjects; how many it were."""
+        for ended in range(most):
+            if (entry := self._first(queue, until)) is None:
+                return ended
             at, subject_id = entry
             try:
                 end(subject_id)
             except Exception:
                 queue.add(at, subject_id)
                 raise
+        return most
 
     def _drop(self, subject_id: str) -> None:
         self._counts["orphans"] += 1
         self.forget(subject_id)
 
-    def _decide(self, subject_id: str, now: int) -> None:
+    def _decide(self, now: int, subject_id: str) -> None:
         state = self._subjects.get(subject_id)
         assert state is not None
         self._consider(subject_id, state, now, deadline_passed=True)
@@ -248,14 +279,18 @@ class Join(Generic[E]):
                 _check(verdict)
             elif final:
                 raise ValueError("the policy returned None although there is nothing more to wait for")
-        except (RetriableError, FatalError):
+        except BraidstreamError:
             raise
+        except MemoryError as error:
+            raise FatalError(f"there is no memory left to ask the policy about {subject_id}") from error
         except Exception as error:
             raise PolicyError(subject_id, error) from error
         return verdict
 
 
 def _check(verdict: Verdict) -> None:
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"the policy returned {verdict!r:.80}, neither a Verdict nor None")
     for text in (verdict.action, *verdict.reasons):
         if not isinstance(text, str):
             raise TypeError(f"the action and the reasons of a verdict are text: {verdict}")

@@ -67,6 +67,11 @@ class Subjects:
         """Every subject, closed ones included."""
         return len(self._held)
 
+    @property
+    def closed(self) -> int:
+        """Subjects that are closed and remembered."""
+        return len(self._forget_at)
+
     def __contains__(self, subject_id: str) -> bool:
         """Whether anything is known of a subject."""
         return subject_id in self._held

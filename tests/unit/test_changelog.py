@@ -6,11 +6,13 @@ import pytest
 from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from braidstream.avro import Codec, LocalSchemas
 from braidstream.deciding.join import Outcome, State
 from braidstream.deciding.policy import Evidence
 from braidstream.errors import FatalError, PoisonRecord, RetriableError
+from braidstream.streaming import changelog
 from braidstream.streaming.changelog import Restore, StateCodec
 from braidstream.streaming.ports import Partition, Producer
 from braidstream.testing.broker import FakeBroker
@@ -73,7 +75,10 @@ class Restoring:
     def __init__(self) -> None:
         self.broker = FakeBroker()
         self.given: list[tuple[int, str, State | None]] = []
-        self.restore = Restore(TOPIC, self.broker.reader, self.broker.ends, CODEC, self._take)
+        self.seconds = 0.0
+        self.restore = Restore(
+            TOPIC, self.broker.reader, self.broker.ends, CODEC, self._take, clock=lambda: self.seconds
+        )
 
     def write(self, partition: int, subject_id: str, state: State | None, producer: Producer | None = None) -> None:
         (producer or self.broker.producer()).produce(
@@ -231,3 +236,39 @@ def test_a_state_that_cannot_be_read_stops_the_worker_and_names_the_record(resto
     restoring.restore.start([2])
     with pytest.raises(FatalError, match=r"decision_state \[2\] offset 0: the state of an open decision cannot be re"):
         restoring.steps(2)
+
+
+def test_it_says_how_much_is_left_to_be_read(restoring: Restoring) -> None:
+    crashed = restoring.transaction("crashed")
+    restoring.broker.ends.delay = 1
+    for number in range(6):
+        restoring.write(0, "a", state_of(number))
+        restoring.write(1, "a", state_of(number))
+    restoring.write(1, "torn", state_of(1), crashed)
+    restoring.broker.delete_records(Partition(TOPIC, 0), 2)
+    restoring.restore.start([0, 1])
+    assert restoring.restore.remaining == 0, "nobody knows yet"
+    assert restoring.steps(3) == {0}
+    assert restoring.restore.remaining == 1
+    restoring.restore.stop([1])
+    assert restoring.restore.remaining == 0
+
+
+def test_it_tells_every_few_seconds_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changelog, "_READ_AT_ONCE", 10)
+    restoring = Restoring()
+    for number in range(100):
+        restoring.write(number % 2, str(number), state_of(number))
+    restoring.restore.start([0, 1])
+    with capture_logs() as logs:
+        while not restoring.steps(1):
+            restoring.seconds += 2
+    lines = [line for line in logs if line["event"] == "restoring"]
+    assert [(line["records"], line["offsets_read"], line["offsets_left"]) for line in lines] == [
+        (30, 30, 70),
+        (60, 60, 40),
+        (90, 90, 10),
+    ]
+    assert [(line["records_per_s"], line["seconds_left"]) for line in lines] == [(5, 14), (5, 8), (5, 2)]
+    [restored] = [line for line in logs if line["event"] == "restored"]
+    assert (restored["partitions"], restored["records"], restored["seconds"]) == ([0, 1], 100, 20)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from braidstream.avro import LocalSchemas
-from braidstream.deciding.join import Decided, Join, Outcome, PolicyError, Rules, State
+from braidstream.deciding.join import MOST_MODELS, Decided, Join, Outcome, PolicyError, Rules, State
 from braidstream.deciding.policy import Evidence, Known, Policy, Verdict
+from braidstream.errors import FatalError, PoisonRecord, RetriableError, SettingsError
 from braidstream.streaming.changelog import StateCodec
 from rides.pipeline import RIDES
 from schemas.event import Event
@@ -439,3 +442,94 @@ def test_a_closing_that_is_undone_leaves_the_deadline_due(moderation: Moderation
     assert not moderation.join.due(now)
     moderation.join.rollback()
     assert moderation.join.due(now)
+
+
+def test_the_clock_ends_no_more_subjects_than_it_is_told_to(moderation: Moderation) -> None:
+    """What came of a long downtime is published in more than one transaction."""
+    join = moderation.join
+    for clip in "abc":
+        moderation.predict(f"orphan-{clip}", "nsfw")
+        moderation.upload(f"open-{clip}")
+    moderation.now += DEADLINE
+    ended = []
+    for _ in range(4):
+        join.advance(moderation.now, moderation.now, moderation.now, most=2)
+        ended.append(join.changes().counts.copy())
+        moderation.commit()
+    assert ended == [{"orphans": 2}, {"orphans": 1, "partial": 1}, {"partial": 2}, {}]
+
+
+def close(moderation: Moderation, *clips: str) -> None:
+    """Close these, a second after each other."""
+    for clip in clips:
+        moderation.now += 1000
+        moderation.upload(clip)
+        moderation.predict(clip, "violence", 1.0)
+
+
+def test_the_oldest_of_the_closed_are_forgotten_early_and_counted(moderation: Moderation) -> None:
+    close(moderation, "b", "a", "c")
+    moderation.upload("open")
+    moderation.predict("waiting", "nsfw")
+    moderation.join.forget_oldest(2)
+    assert moderation.join.changes().states == {"b": None, "a": None}
+    assert moderation.join.changes().counts == {"forgotten_early": 2}
+    moderation.commit()
+    assert (moderation.join.closed, moderation.join.open, moderation.join.waiting) == (1, 1, 1)
+    assert moderation.restored().join.closed == 1
+
+
+def test_there_may_be_fewer_to_be_forgotten_early(moderation: Moderation) -> None:
+    moderation.upload("open")
+    moderation.join.forget_oldest(5)
+    assert moderation.join.changes() == ((), {}, {})
+
+
+def test_what_was_forgotten_early_is_known_again_after_a_rollback(moderation: Moderation) -> None:
+    close(moderation, "a", "b")
+    moderation.join.forget_oldest(1)
+    moderation.join.rollback()
+    assert moderation.join.closed == 2
+    moderation.wait(REMEMBER)
+    assert moderation.changelog == {"a": None, "b": None}
+
+
+def test_predictions_of_too_many_models_are_refused() -> None:
+    moderation = Moderation()
+    moderation.upload("a")
+    for clip in ("a", "waiting"):
+        for number in range(MOST_MODELS):
+            moderation.predict(clip, f"model-{number}")
+        with pytest.raises(PoisonRecord, match=f"{clip} has predictions of 50 models, no more are kept"):
+            moderation.predict(clip, "one more")
+        assert moderation.join.changes().states == {}
+        moderation.predict(clip, "model-0")
+        assert moderation.counts == {"repeated_predictions": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RetriableError("later"), RetriableError),
+        (SettingsError("no such file"), SettingsError),
+        (MemoryError(), FatalError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (RecursionError("too deep"), PolicyError),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_a_policy_raises_is_the_subjects_fault_or_not(error: BaseException, raised: type[BaseException]) -> None:
+    def fails(_: Known[Clip]) -> Verdict | None:
+        raise error
+
+    join = join_of(fails)
+    with pytest.raises(raised):
+        join.event("a", b"kittens", 0)
+    assert join.changes().states == {}
+
+
+@pytest.mark.parametrize("returned", ["keep", True, ("keep", ()), {}], ids=repr)
+def test_what_is_no_verdict_is_the_policys_error(returned: Any) -> None:
+    join = join_of(lambda _: returned)
+    with pytest.raises(PolicyError, match="neither a Verdict nor None"):
+        join.event("a", b"kittens", 0)
