@@ -76,10 +76,10 @@ EVENTS: dict[str, st.SearchStrategy[BaseModel]] = {
     ),
     "predictions": st.builds(
         Prediction,
-        prediction_id=st.text(),
+        prediction_id=st.text(max_size=256),
         subject_id=_names,
         model=_names,
-        model_version=st.text(),
+        model_version=st.text(max_size=256),
         value=_floats,
         predicted_at=_instants,
     ),

@@ -135,6 +135,8 @@ CASES = {
             *({"value": value} for value in (float("nan"), float("inf"), -float("inf"))),
             {"subject_id": ""},
             {"model": ""},
+            *({name: "é" * 257} for name in ("prediction_id", "model", "model_version")),
+            {"subject_id": "x" * 1025},
         ],
     ),
     "measurements": case(
