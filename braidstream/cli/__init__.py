@@ -14,6 +14,7 @@ from braidstream.cli import plugins
 from braidstream.cli.errors import in_sentences
 
 _COMMANDS = {
+    "dlq": "braidstream.cli.dlq:dlq",
     "health": "braidstream.cli.health:health",
     "tail": "braidstream.cli.tail:tail",
     "topics": "braidstream.cli.topics:topics",

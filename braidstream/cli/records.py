@@ -85,9 +85,9 @@ def as_json(record: Record) -> dict[str, Any]:
     return {
         "partition": record.partition,
         "offset": record.offset,
-        "timestamp": _iso(record.timestamp),
-        "key": _text_or_base64(record.key),
-        "headers": {name: _text_or_base64(header) for name, header in record.headers.items()},
+        "timestamp": iso(record.timestamp),
+        "key": text_or_base64(record.key),
+        "headers": {name: text_or_base64(header) for name, header in record.headers.items()},
         **(
             {"undecoded": {"reason": value.reason, "base64": _base64(value.value)}}
             if isinstance(value, Undecoded)
@@ -113,13 +113,13 @@ def plain(value: Any) -> Any:
 
 def as_line(record: Record) -> str:
     """The record on one line, its parts separated by tabs: time, partition/offset, key, value and headers."""
-    parts = [_iso(record.timestamp) or "-", f"{record.partition}/{record.offset}", key_text(record)]
+    parts = [iso(record.timestamp) or "-", f"{record.partition}/{record.offset}", key_text(record)]
     if isinstance(record.value, Undecoded):
         parts.append(f"undecoded: {record.value.reason}: {_base64(record.value.value)}")
     else:
         parts.append(compact(plain(record.value)))
     if record.headers:
-        parts.append(compact({name: _text_or_base64(header) for name, header in record.headers.items()}))
+        parts.append(compact({name: text_or_base64(header) for name, header in record.headers.items()}))
     return "\t".join(printable(part) for part in parts)
 
 
@@ -127,13 +127,13 @@ def key_text(record: Record) -> str:
     """The key in words."""
     if record.key is None:
         return "null"
-    key = _text_or_base64(record.key)
+    key = text_or_base64(record.key)
     return key if isinstance(key, str) else f"base64:{_base64(record.key)}"
 
 
 def header_text(value: bytes) -> str:
     """A header's value in words."""
-    text = _text_or_base64(value)
+    text = text_or_base64(value)
     return text if isinstance(text, str) else f"base64:{_base64(value)}"
 
 
@@ -147,7 +147,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _text_or_base64(value: bytes | None) -> Any:
+def text_or_base64(value: bytes | None) -> Any:
+    """For `json.dumps`: text, `{"base64": …}` where it is not UTF-8, or None."""
     if value is None:
         return None
     try:
@@ -160,5 +161,6 @@ def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-def _iso(timestamp: datetime | None) -> str | None:
+def iso(timestamp: datetime | None) -> str | None:
+    """A time in ISO 8601, to the millisecond."""
     return timestamp.isoformat(timespec="milliseconds") if timestamp is not None else None

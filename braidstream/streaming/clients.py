@@ -122,9 +122,12 @@ def transactional_id(group: str) -> str:
     return f"{group}-{socket.gethostname()}-{os.getpid()}"
 
 
-def transactional_producer(settings: Settings, group: str) -> Producer:
-    """A producer whose records are seen when its transaction is committed."""
-    config = {**PRODUCER, **TRANSACTION, **_base(settings, group), "transactional.id": transactional_id(group)}
+def transactional_producer(settings: Settings, group: str, name: str | None = None) -> Producer:
+    """A producer whose records are seen when its transaction is committed.
+
+    Of all that have the same `name`, only the latest goes on; without one it has the worker's own.
+    """
+    config = {**PRODUCER, **TRANSACTION, **_base(settings, group), "transactional.id": name or transactional_id(group)}
     producer: Producer = make_client(confluent_kafka.Producer, config)
     return producer
 

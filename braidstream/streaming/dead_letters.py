@@ -1,13 +1,18 @@
-"""Dead letters: the record as it came, with headers that say where from and why; and when there are too many."""
+"""Dead letters: the record as it came, with headers that say where from and why; and when there are too many.
+
+One that is sent back is for the group that could not process it: the other groups of its topic skip it.
+"""
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from confluent_kafka import Message
 
+from braidstream.deciding.join import PolicyError
 from braidstream.errors import FatalError, PoisonRecord
 from braidstream.streaming.ports import Headers, partition_of
 from braidstream.streaming.publisher import OutRecord
@@ -18,6 +23,15 @@ MAX_HEADER = 4096
 PREFIX = "__connect.errors."
 """The headers have Kafka Connect's names (`errors.deadletterqueue.context.headers.enable`)."""
 
+REPLAY = "braidstream.replay."
+"""What is sent back has three headers more: `letter` (which dead letter it was), `attempt` (1 at first), `group`."""
+
+REPLAY_GROUP = f"{REPLAY}group"
+"""The group that a record which was sent back is for."""
+
+_FRAMES = 10
+"""The innermost ones of a stack trace are kept."""
+
 Reason: TypeAlias = tuple[str, str]
 """Why a record is a dead letter: the stage, in Kafka Connect's terms, and the class of what was raised."""
 
@@ -26,9 +40,25 @@ def _text(value: object) -> bytes:
     return str(value).encode(errors="replace")[:MAX_HEADER]
 
 
+def message_of(error: Exception) -> str:
+    """What an exception says; one that was raised by somebody's model may fail at that too."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(no message: {type(failure).__name__})"
+
+
+def _cause(error: Exception) -> BaseException:
+    return error.__cause__ if isinstance(error, PoisonRecord | PolicyError) and error.__cause__ is not None else error
+
+
+def _stack_trace(error: BaseException) -> bytes:
+    return "".join(traceback.format_exception(error, limit=-_FRAMES)).encode(errors="replace")[-MAX_HEADER:]
+
+
 def reason_of(error: Exception) -> Reason:
     """Why a record that failed with this error is a dead letter."""
-    cause = error.__cause__ if isinstance(error, PoisonRecord) and error.__cause__ is not None else error
+    cause = _cause(error)
     stage = error.stage if isinstance(error, PoisonRecord) else "TRANSFORMATION"
     return stage, f"{type(cause).__module__}.{type(cause).__qualname__}"
 
@@ -42,11 +72,14 @@ def dead_letter(topic: str, record: Message, error: Exception, group: str) -> Ou
         "offset": record.offset(),
         "stage": stage,
         "exception.class.name": exception,
-        "exception.message": str(error),
+        "exception.message": message_of(error),
         "group": group,
     }
     headers: Headers = [(name, value) for name, value in raw_headers(record) if not name.startswith(PREFIX)]
     headers += [(f"{PREFIX}{name}", _text(value)) for name, value in context.items() if value is not None]
+    if not isinstance(error, PoisonRecord):
+        # What cannot be read is somebody's data, this is somebody's code.
+        headers.append((f"{PREFIX}exception.stacktrace", _stack_trace(_cause(error))))
     return topic, partition_of(record).number, record.key(), record.value(), headers
 
 
@@ -60,6 +93,49 @@ def raw_headers(record: Message) -> Headers:
         return []
     pairs: Sequence[tuple[str, object]] = list(headers.items()) if isinstance(headers, dict) else headers
     return [(name, value if isinstance(value, bytes | None) else _text(value)) for name, value in pairs]
+
+
+def have_headers(records: Iterable[Message]) -> bool:
+    """Whether any of the records has headers; of most topics none has, and this is the fastest way to know."""
+    try:
+        return any(map(Message.headers, records))
+    except (SystemError, UnicodeDecodeError):
+        return True
+
+
+class Addressed(NamedTuple):
+    """A batch as it is for one group.
+
+    `records` lacks those that were sent back for other groups, which are `skipped`. `sent_back` are the indexes, in
+    `records`, of those that were sent back for this group.
+    """
+
+    records: Sequence[Message]
+    skipped: Sequence[Message]
+    sent_back: Sequence[int]
+
+
+def addressed(records: Sequence[Message], group: str) -> Addressed:
+    """Sort out what was sent back."""
+    if not have_headers(records) or not (aims := _aims(records)):
+        return Addressed(records, (), ())
+    skipped = {index for index, aim in aims.items() if aim != group.encode()}
+    taken = [index for index in range(len(records)) if index not in skipped]
+    return Addressed(
+        [records[index] for index in taken],
+        [records[index] for index in sorted(skipped)],
+        [place for place, index in enumerate(taken) if index in aims],
+    )
+
+
+def _aims(records: Sequence[Message]) -> dict[int, bytes | None]:
+    """By index, the groups that records were sent back for."""
+    return {
+        index: value
+        for index, record in enumerate(records)
+        for name, value in raw_headers(record)
+        if name == REPLAY_GROUP
+    }
 
 
 class DeadLetterLimit:
@@ -87,7 +163,7 @@ class DeadLetterLimit:
             if self._staged_in_a_row >= self._run:
                 raise FatalError(
                     f"{self._staged_in_a_row} records in a row went to the dead letters (DEAD_LETTER_RUN): stopping "
-                    "before the rest does. Look at the last ones with `braidstream tail dead_letters`, mend the "
+                    "before the rest does. Look at those before with `braidstream dlq list`, mend the "
                     "worker or the producer, and start again: it goes on at the first record of this batch."
                 )
         self._staged += dead
@@ -99,7 +175,7 @@ class DeadLetterLimit:
         if letters > self._share * records and records >= self._window:
             raise FatalError(
                 f"{letters} of the last {records} records went to the dead letters (DEAD_LETTER_SHARE): stopping "
-                "before the rest does. Look at them with `braidstream tail dead_letters`."
+                "before the rest does. Look at those before with `braidstream dlq list --summary`."
             )
 
     def commit(self) -> None:

@@ -20,9 +20,11 @@ from braidstream.errors import RetriableError
 from braidstream.events import Events
 from braidstream.streaming import encoding
 from braidstream.streaming.changelog import Restore, StateCodec
+from braidstream.streaming.dead_letters import Addressed
+from braidstream.streaming.evidence_header import evidence_header, evidence_of
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.intake import Intake
-from braidstream.streaming.ports import Headers, Partition
+from braidstream.streaming.ports import Headers, Partition, partition_of
 from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work
 from braidstream.streaming.publisher import OutRecord
 from schemas import decision
@@ -64,11 +66,13 @@ class Arrivals(NamedTuple, Generic[A]):
 class Decoded(NamedTuple):
     """A batch, decoded: the values of the subjects' events, the predictions, and why the rest is neither, by index.
 
-    `consumed` counts the records by topic.
+    `consumed` counts the records by topic; `carried` are the predictions that events brought with them which were sent
+    back.
     """
 
     events: Arrivals[bytes]
     predictions: Arrivals[Evidence]
+    carried: Arrivals[Evidence]
     errors: dict[int, Exception]
     partitions: set[Partition]
     consumed: Mapping[str, int]
@@ -143,7 +147,8 @@ class DecisionProcessor(Generic[E]):
 
     def prepare(self, records: Sequence[Message]) -> Rest:
         """Decode the records; what is left is to join them, let deadlines fire, and collect what changed."""
-        decoded = self._read(records)
+        batch = self._dead_letters.addressed(records)
+        decoded = self._read(batch)
 
         def rest(positions: Positions) -> Work:
             if self._restore.partitions:
@@ -152,7 +157,9 @@ class DecisionProcessor(Generic[E]):
             now, began = self._clock(), self._stopwatch()
             work = Work(partitions=set(decoded.partitions), consumed=decoded.consumed)
             work.counts["in"] = len(records)
-            self._dead_letters.add(work, records, self._join(decoded, now))
+            if batch.skipped:
+                work.counts["skipped"] = len(batch.skipped)
+            self._dead_letters.add(work, batch.records, self._join(decoded, now))
             self._expire(work, positions, now)
             work.handler_seconds = self._stopwatch() - began
             for number in self._ready():
@@ -212,8 +219,9 @@ class DecisionProcessor(Generic[E]):
     def _restored(self, number: int, subject_id: str, state: State | None) -> None:
         self._joins[number].restore(subject_id, state)
 
-    def _read(self, records: Sequence[Message]) -> Decoded:
+    def _read(self, batch: Addressed) -> Decoded:
         """Decode a batch; this needs no state."""
+        records = batch.records
         topics = [record.topic() for record in records]
         numbers = [record.partition() or 0 for record in records]
         subjects, predictions = self._topics.subjects, self._topics.predictions
@@ -230,12 +238,16 @@ class DecisionProcessor(Generic[E]):
         names = (map(sys.intern, predicted.columns[name].tolist()) for name in ("model", "model_version"))
         evidence = list(map(Evidence, *names, predicted.columns["value"].tolist()))
         values = [records[place].value() or b"" for place in of_events]
+        opening = Arrivals(of_events, [numbers[place] for place in of_events], events.keys, values)
         return Decoded(
-            Arrivals(of_events, [numbers[place] for place in of_events], events.keys, values),
+            opening,
             Arrivals(of_predictions, [numbers[place] for place in of_predictions], predicted.keys, evidence),
+            _carried(batch, opening),
             errors,
-            {Partition(str(topic), number) for topic, number in set(zip(topics, numbers, strict=True))},
-            {intake.name: topics.count(intake.name) for intake in (subjects, predictions)},
+            {Partition(str(topic), number) for topic, number in set(zip(topics, numbers, strict=True))}.union(
+                map(partition_of, batch.skipped)
+            ),
+            {name: topics.count(name) + sum(at.topic() == name for at in batch.skipped) for name in self.topics},
         )
 
     def _join(self, decoded: Decoded, now: int) -> dict[int, Exception]:
@@ -245,16 +257,21 @@ class DecisionProcessor(Generic[E]):
             if number not in ready:
                 raise RetriableError(f"{topic} [{number}] came before the partition was whole and restored")
         joins, errors = self._joins, dict(decoded.errors)
+
+        def take(predictions: Arrivals[Evidence]) -> None:
+            for place, number, subject_id, evidence in zip(*predictions, strict=True):
+                try:
+                    joins[number].prediction(subject_id, evidence, now)
+                except PolicyError as error:
+                    errors[place] = error
+
+        take(decoded.carried)
         for place, number, subject_id, value in zip(*decoded.events, strict=True):
             try:
                 joins[number].event(subject_id, value, now)
             except PolicyError as error:
                 errors[place] = error
-        for place, number, subject_id, evidence in zip(*decoded.predictions, strict=True):
-            try:
-                joins[number].prediction(subject_id, evidence, now)
-            except PolicyError as error:
-                errors[place] = error
+        take(decoded.predictions)
         return errors
 
     def _expire(self, work: Work, positions: Positions, now: int) -> None:
@@ -278,12 +295,19 @@ class DecisionProcessor(Generic[E]):
                 self._give_up(work, number, error)
 
     def _give_up(self, work: Work, number: int, error: PolicyError) -> None:
-        """No record is at fault when the policy fails at a deadline: the subject's own event is the dead letter."""
+        """No record is at fault when the policy fails at a deadline: the subject's own event is the dead letter.
+
+        It carries the predictions, which are forgotten with the subject: sent back, the decision is made with them.
+        """
         join = self._joins[number]
         state = join.state(error.subject_id)
         assert state is not None
         event = Message(
-            topic=self._topics.subjects.name, partition=number, key=error.subject_id.encode(), value=state.event
+            topic=self._topics.subjects.name,
+            partition=number,
+            key=error.subject_id.encode(),
+            value=state.event,
+            headers=[evidence_header(state.evidence)] if state.evidence else [],
         )
         self._dead_letters.add(work, [event], {0: error})
         join.forget(error.subject_id)
@@ -317,6 +341,18 @@ class DecisionProcessor(Generic[E]):
                 decisions=len(late),
                 most_seconds_after_deadline=(max(late) - self._rules.deadline) / 1000,
             )
+
+
+def _carried(batch: Addressed, events: Arrivals[bytes]) -> Arrivals[Evidence]:
+    """The predictions that events carry which were sent back."""
+    found = [
+        (place, number, subject_id, evidence)
+        for place, number, subject_id, _ in (zip(*events, strict=True) if batch.sent_back else ())
+        if place in batch.sent_back
+        for evidence in evidence_of(batch.records[place])
+    ]
+    places, numbers, subject_ids, contents = zip(*found, strict=True) if found else ((), (), (), ())
+    return Arrivals(places, numbers, subject_ids, contents)
 
 
 def _out(topic: str, number: int, subject_ids: Iterable[str], values: Iterable[bytes | None]) -> Iterator[OutRecord]:

@@ -14,7 +14,17 @@ from confluent_kafka import Message
 from braidstream.avro import E
 from braidstream.errors import FatalError, RetriableError
 from braidstream.events import Events
-from braidstream.streaming.dead_letters import DeadLetterLimit, Reason, dead_letter, raw_headers, reason_of
+from braidstream.streaming.dead_letters import (
+    Addressed,
+    DeadLetterLimit,
+    Reason,
+    addressed,
+    dead_letter,
+    have_headers,
+    message_of,
+    raw_headers,
+    reason_of,
+)
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.ports import Headers, Partition
 from braidstream.streaming.publisher import OutRecord
@@ -105,6 +115,10 @@ class DeadLetters:
         self._limit = limit
         self._log = structlog.get_logger()
 
+    def addressed(self, records: Sequence[Message]) -> Addressed:
+        """Sort out what was sent back for other groups."""
+        return addressed(records, self._group)
+
     def add(self, work: Work, records: Sequence[Message], errors: Mapping[int, Exception]) -> None:
         """Put the records at these indexes into the work as dead letters; raises `FatalError` at the limit."""
         self._limit.observe([index in errors for index in range(len(records))])
@@ -115,7 +129,7 @@ class DeadLetters:
             "dead letters",
             count=len(errors),
             first=f"{records[first].topic()} [{records[first].partition()}] offset {records[first].offset()}",
-            reason=str(errors[first]),
+            reason=message_of(errors[first]),
             topic=self._topic,
         )
         work.counts["dead_letters"] += len(errors)
@@ -187,21 +201,24 @@ class HandlerProcessor(Generic[E]):
 
     def prepare(self, records: Sequence[Message]) -> Rest:
         """Decode and handle; what fails becomes a dead letter, the rest goes on in order."""
-        events, indexes, errors = self._intake.read_all(records)
+        mine, skipped, _ = self._dead_letters.addressed(records)
+        events, indexes, errors = self._intake.read_all(mine)
         began = self._clock()
         results = isolate(self._handle, events)
         handled = self._clock()
         errors |= {i: result for i, result in zip(indexes, results, strict=True) if isinstance(result, Exception)}
-        sources = [records[index] for index in indexes]
+        sources = [mine[index] for index in indexes]
         outputs = list(_outputs(self._intake.name, sources, results))
         work = Work(outputs, partitions={Partition(self._intake.name, number) for number in _partitions(records)})
         work.counts["in"] = len(records)
         work.counts["out"] = len(outputs)
+        if skipped:
+            work.counts["skipped"] = len(skipped)
         work.consumed = {self._intake.name: len(records)}
         work.handler_seconds = handled - began
 
         def rest(_: Positions) -> Work:
-            self._dead_letters.add(work, records, errors)
+            self._dead_letters.add(work, mine, errors)
             return work
 
         return rest
@@ -236,12 +253,13 @@ def _outputs(
     """
     topic_header = ("source.topic", topic.encode())
     partition_headers = {number: ("source.partition", b"%d" % number) for number in _partitions(sources)}
+    with_headers = have_headers(sources)
     for source, outputs in zip(sources, results, strict=True):
         if isinstance(outputs, Exception):
             continue
         source_key, number = source.key(), source.partition() or 0
         headers: Headers = [topic_header, partition_headers[number], ("source.offset", b"%d" % (source.offset() or 0))]
-        if passed := raw_headers(source):
-            headers += [header for header in passed if header[0] == "traceparent"]
+        if with_headers:
+            headers += [header for header in raw_headers(source) if header[0] == "traceparent"]
         for to, key, value in outputs:
             yield to, number if key == source_key else PARTITIONED_BY_KEY, key, value, headers

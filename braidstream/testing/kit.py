@@ -32,6 +32,7 @@ from braidstream.streaming.inbox import Inbox
 from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
+from braidstream.streaming.replay import replayed_by
 from braidstream.streaming.scoring import Predict, prediction_ids
 from braidstream.streaming.worker import Worker
 from braidstream.testing.broker import FakeBroker
@@ -111,7 +112,8 @@ class _Kit(Generic[E]):
     @property
     def dead_letters(self) -> list[DeadLetter]:
         """Every dead letter so far."""
-        return [_dead_letter(message) for message in self.broker.records(self._pipeline.dead_letters)]
+        found = self.broker.records(self._pipeline.dead_letters)
+        return [_dead_letter(message) for message in found if replayed_by(message) is None]
 
     def restart(self, *, crash: bool = False) -> None:
         """Replace the worker by a new one, which knows nothing but what is in the topics."""

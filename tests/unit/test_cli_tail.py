@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from braidstream.avro import write
-from braidstream.cli.tail import read
+from braidstream.cli.reading import read
 from braidstream.embedded import EMBEDDED_PROPERTIES, PARTITIONS, EmbeddedBroker
 from braidstream.errors import UnavailableError
 from braidstream.settings import Settings

@@ -1,0 +1,118 @@
+"""Reads a topic from where it begins, or from given offsets, to its end or for ever: no group, nothing is committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaException, Message, TopicPartition
+
+from braidstream.errors import FatalError, RetriableError, SettingsError, UnavailableError
+from braidstream.settings import Settings
+from braidstream.streaming import clients, topics
+from braidstream.streaming.ports import Partition, is_lasting
+
+_AT_ONCE = 500
+_WAIT = 0.2
+
+
+class TopicReader:
+    """Committed records of one topic, by its full name; `consumer` is a `clients.reader`.
+
+    Raises `SettingsError` when there is no such topic. Offsets are by partition number.
+    """
+
+    def __init__(self, consumer: Any, settings: Settings, name: str) -> None:
+        self._consumer = consumer
+        self._settings = settings
+        self.name = name
+        metadata = topics.await_broker(clients.admin(settings), settings)
+        self.is_embedded = topics.is_embedded(metadata)
+        self.partitions = {topic: len(found.partitions) for topic, found in metadata.topics.items()}
+        """How many each topic of the broker has."""
+        if name not in self.partitions:
+            there = ", ".join(sorted(other for other in self.partitions if not other.startswith("__"))) or "none"
+            raise SettingsError(f"there is no topic {name} at {settings.bootstrap_servers}; the topics are: {there}")
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The numbers of its partitions."""
+        return range(self.partitions[self.name])
+
+    def starts(self, numbers: Collection[int]) -> dict[int, int]:
+        """The first offsets that are still there; raises `UnavailableError`."""
+        return {number: self._start(number) for number in numbers}
+
+    def ends(self, numbers: Collection[int]) -> dict[int, int]:
+        """The high watermarks as of now; raises `UnavailableError`."""
+        asker = clients.BrokerLogEnds(lambda: clients.admin(self._settings))
+        wanted = [Partition(self.name, number) for number in numbers]
+        answer = asker.ask(wanted)
+        deadline = time.monotonic() + self._settings.broker_timeout
+        while time.monotonic() < deadline:
+            try:
+                if (ends := answer()) is not None:
+                    return {partition.number: end for partition, end in ends.items()}
+            except RetriableError:
+                answer = asker.ask(wanted)
+            time.sleep(0.01)
+        raise UnavailableError(
+            f"the broker did not tell where {self.name} ends within {self._settings.broker_timeout:g} s "
+            "(BROKER_TIMEOUT)"
+        )
+
+    def read(self, starts: Mapping[int, int], ends: Mapping[int, int] | None) -> Iterator[Message]:
+        """See `read`."""
+        return read(self._consumer, self.name, starts, ends, timeout=self._settings.broker_timeout)
+
+    def _start(self, number: int) -> int:
+        try:
+            low, _high = self._consumer.get_watermark_offsets(
+                TopicPartition(self.name, number), timeout=self._settings.broker_timeout, cached=False
+            )
+        except KafkaException as error:
+            raise UnavailableError(
+                f"the broker did not tell where {self.name} begins: {error.args[0].str()}"
+            ) from error
+        return int(low)
+
+
+def read(
+    consumer: Any,
+    topic: str,
+    starts: Mapping[int, int],
+    ends: Mapping[int, int] | None,
+    *,
+    timeout: float,
+) -> Iterator[Message]:
+    """The records of the partitions from their starts on; up to their ends, or for ever without them.
+
+    The ends are high watermarks, which a reader of committed records reaches when the transactions before them are
+    over. Raises `UnavailableError` when nothing moves for `timeout` seconds before an end.
+    """
+    consumer.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
+    positions = dict(starts)
+    deadline = time.monotonic() + timeout
+    while ends is None or (unread := [number for number, end in ends.items() if positions[number] < end]):
+        for message in consumer.consume(_AT_ONCE, _WAIT):
+            if (error := message.error()) is not None:
+                if is_lasting(error):
+                    raise FatalError(f"{topic} cannot be read: {error.str()}")
+            elif ends is None or message.offset() < ends[message.partition()]:
+                yield message
+        if ends is None:
+            continue
+        moved = _positions(consumer, topic, positions)
+        if moved != positions:
+            positions, deadline = moved, time.monotonic() + timeout
+        elif time.monotonic() >= deadline:
+            raise UnavailableError(
+                f"partitions {unread} of {topic} were not read to their end: nothing came for {timeout:g} s "
+                "(BROKER_TIMEOUT). Is the broker up, or does an open transaction hold readers back?"
+            )
+
+
+def _positions(consumer: Any, topic: str, before: Mapping[int, int]) -> dict[int, int]:
+    found = consumer.position([TopicPartition(topic, number) for number in before])
+    return {at.partition: max(at.offset, before[at.partition]) for at in found}
