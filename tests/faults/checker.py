@@ -160,11 +160,14 @@ def _offsets(observed: Observed, promise: Promise) -> Iterator[Violation]:
 def _dead_letters(observed: Observed, promise: Promise) -> Iterator[Violation]:
     """Each group that reads a record which is no event has put it there, and nobody anything else."""
     expected: dict[tuple[str, str, int, int], Read[Any]] = {}
-    inputs = {RIDES.subjects.name: observed.rides, RIDES.predictions.name: observed.predictions}
+    inputs: dict[str, Sequence[Read[Any]]] = {
+        RIDES.subjects.name: observed.rides,
+        RIDES.predictions.name: observed.predictions,
+    }
     for name, records in inputs.items():
         topic = f"{promise.prefix}{name}"
         groups = [group for group, topics in promise.readers.items() if topic in topics]
-        bad: list[Read[Any]] = [record for record in records if record.problem is not None]
+        bad = [record for record in records if record.problem is not None]
         expected |= {(group, topic, r.partition, r.offset): r for group in groups for r in bad}
     found: Counter[tuple[str, str, int, int]] = Counter()
     for letter in observed.dead_letters:

@@ -85,9 +85,9 @@ def _of_ride(ride: _Ride, promise: Promise, seen: Mapping[tuple[int, int], int])
     if not ride.decisions:
         yield Violation("lost", "", "no decision")
         return
-    for record in [*ride.decisions, *ride.states]:
-        if record.partition != ride.partition:
-            yield Violation("wrong", "", f"is on partition {ride.partition}, and a record of it on {record.partition}")
+    for number in {record.partition for record in ride.decisions} | {record.partition for record in ride.states}:
+        if number != ride.partition:
+            yield Violation("wrong", "", f"is on partition {ride.partition}, and a record of it on {number}")
     for record in ride.decisions:
         decision = record.value
         assert decision is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar
 
@@ -73,7 +73,7 @@ class Model:
     """A model's worker as a function, to be asked once for all rides."""
 
     version: str
-    predict: Callable[[Sequence[RideStarted]], Sequence[float]]
+    predict: Callable[[Sequence[RideStarted]], Iterable[float]]
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def changed(records: Sequence[Read[Any]], index: int = 0, **fields: Any) -> list
     inner = {name.removeprefix("value__"): value for name, value in fields.items() if name.startswith("value__")}
     record = records[index]._replace(**own)
     if inner:
+        assert record.value is not None
         record = record._replace(value=record.value.model_copy(update=inner))
     return [record if place == index else other for place, other in enumerate(records)]
 
