@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -29,6 +30,7 @@ from braidstream.streaming.changelog import ChangelogReader, Restore, StateCodec
 from braidstream.streaming.dead_letters import DeadLetterLimit
 from braidstream.streaming.decisions import DecisionProcessor, DecisionTopics
 from braidstream.streaming.fence import Fence
+from braidstream.streaming.handler import Isolation
 from braidstream.streaming.inbox import Inbox
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.observer import Observer
@@ -117,9 +119,10 @@ def scoring_processor(
     """The work of the worker of a model, given by its name and version."""
     predictions = settings.named(pipeline.predictions.name)
     codec = Codec(pipeline.predictions.event_type, schemas, predictions)
+    handle = predictions_of(predict, predictions, PredictionWriter(prediction_head(codec), *model), clock)
     return HandlerProcessor(
         Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name)),
-        predictions_of(predict, predictions, PredictionWriter(prediction_head(codec), *model), clock),
+        Isolation(handle, settings.dead_letter_run),
         _dead_letters(pipeline, settings, group),
     )
 
@@ -171,6 +174,7 @@ def decision_processor(
         Fence(broker.ends),
         make_restore,
         max_open=settings.max_open,
+        max_remembered=settings.max_remembered,
         grace=round(settings.deadline_grace * 1000),
         clock=broker.clock,
     )
@@ -223,8 +227,8 @@ def _prepare(pipeline: Pipeline[Any], settings: WorkerSettings) -> SchemaSource:
 
 
 def _dead_letters(pipeline: Pipeline[Any], settings: WorkerSettings, group: str) -> DeadLetters:
-    limit = DeadLetterLimit(settings.dead_letter_run, settings.dead_letter_share)
-    return DeadLetters(settings.named(pipeline.dead_letters), group, limit)
+    make_limit = partial(DeadLetterLimit, settings.dead_letter_run, settings.dead_letter_share)
+    return DeadLetters(settings.named(pipeline.dead_letters), group, make_limit)
 
 
 def _main(pipeline: Pipeline[Any], settings_type: type[S], start: Callable[[S, Watcher], Worker]) -> None:

@@ -189,6 +189,12 @@ class DecisionSettings(WorkerSettings):
         description="Open decisions of a worker at which it pauses new subjects, and subjects of which only "
         "predictions have come at which it pauses predictions.",
     )
+    max_remembered: int = Field(
+        2_000_000,
+        ge=1,
+        description="Closed subjects of a worker, of half a kilobyte each, at which it forgets the oldest before "
+        "`REMEMBER` is over.",
+    )
 
     @field_validator("expected_models", mode="before")
     @classmethod

@@ -138,7 +138,9 @@ class Join(Generic[E]):
                 self._counts["repeated_predictions"] += 1
                 return
         if len(known) >= MOST_MODELS:
-            raise PoisonRecord("TRANSFORMATION", f"{subject_id} has predictions of {len(known)} models, no more are kept")
+            raise PoisonRecord(
+                "TRANSFORMATION", f"{subject_id} has predictions of {len(known)} models, no more are kept"
+            )
         state = State(event, expected, (*known, evidence), first_seen_at, expires_at, outcome)
         if event is None:
             self._subjects.put(subject_id, state)

@@ -5,6 +5,7 @@ One that is sent back is for the group that could not process it: the other grou
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -141,14 +142,16 @@ def _aims(records: Sequence[Message]) -> dict[int, bytes | None]:
 class DeadLetterLimit:
     """Stops a worker whose records nearly all fail: that is a bad deployment, not bad records.
 
-    `run` dead letters in a row, or more than `share` of the last `window` records, are too many. What `observe` was
-    told counts for good with `commit`, and never with `rollback`: those records come again.
+    `run` dead letters in a row, or more than `share` of the last `window` records, are too many. The share is looked at
+    as soon as there are so many records that a run which is not too long is less. What `observe` was told counts for
+    good with `commit`, and never with `rollback`: those records come again.
     """
 
     def __init__(self, run: int, share: float, window: int = 10_000) -> None:
         self._run = run
         self._share = share
         self._window = window
+        self._enough = min(window, math.ceil(run / share))
         self._batches: deque[tuple[int, int]] = deque()
         self._records = 0
         self._dead = 0
@@ -172,7 +175,7 @@ class DeadLetterLimit:
             self._records -= old[0]
             self._dead -= old[1]
         records, letters = self._records + len(self._staged), self._dead + sum(self._staged)
-        if letters > self._share * records and records >= self._window:
+        if letters > self._share * records and records >= self._enough:
             raise FatalError(
                 f"{letters} of the last {records} records went to the dead letters (DEAD_LETTER_SHARE): stopping "
                 "before the rest does. Look at those before with `braidstream dlq list --summary`."

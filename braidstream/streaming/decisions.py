@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -15,8 +16,9 @@ from confluent_kafka import Message
 
 from braidstream.avro import Codec, E
 from braidstream.deciding.join import Decided, Join, PolicyError, Rules, State
+from braidstream.deciding.memory import Memory
 from braidstream.deciding.policy import Evidence
-from braidstream.errors import RetriableError
+from braidstream.errors import PoisonRecord, RetriableError
 from braidstream.events import Events
 from braidstream.streaming import encoding
 from braidstream.streaming.changelog import Restore, StateCodec
@@ -25,7 +27,7 @@ from braidstream.streaming.evidence_header import evidence_header, evidence_of
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.ports import Headers, Partition, partition_of
-from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work
+from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work, counted
 from braidstream.streaming.publisher import OutRecord
 from schemas import decision
 from schemas.prediction import Prediction
@@ -34,6 +36,9 @@ _LEAST_PATIENCE = 0.02
 """Seconds: where thousands of subjects expire each second the loop would otherwise turn for each millisecond."""
 
 _FENCE_PATIENCE = 0.005
+_ENDED_AT_ONCE = 20_000
+"""Subjects that the clock decides or forgets in one turn: a transaction that carried a million would run out."""
+_DEADLINES = "deadlines"
 _NO_HEADERS: Headers = []
 
 A = TypeVar("A")
@@ -67,7 +72,7 @@ class Decoded(NamedTuple):
     """A batch, decoded: the values of the subjects' events, the predictions, and why the rest is neither, by index.
 
     `consumed` counts the records by topic; `carried` are the predictions that events brought with them which were sent
-    back.
+    back. `counted` are the indexes of the records of each topic that count for the limits of dead letters.
     """
 
     events: Arrivals[bytes]
@@ -76,14 +81,16 @@ class Decoded(NamedTuple):
     errors: dict[int, Exception]
     partitions: set[Partition]
     consumed: Mapping[str, int]
+    counted: Mapping[str, Sequence[int]]
 
 
 class DecisionProcessor(Generic[E]):
     """Reads subjects' events and predictions, publishes decisions and their changelog.
 
     A partition number is acted on while it is owned in both topics and its state is restored. `max_open` bounds the
-    open decisions: at it, no new subjects are read. `grace` in milliseconds is how late a deadline may fire before it
-    is logged. `clock` gives milliseconds since 1970, UTC. `stopwatch` gives seconds.
+    open decisions: at it, no new subjects are read. `max_remembered` bounds the closed ones: at it, the oldest are
+    forgotten. `grace` in milliseconds is how late a deadline may fire before it is logged. `clock` gives milliseconds
+    since 1970, UTC. `stopwatch` gives seconds.
     """
 
     joins = True
@@ -97,6 +104,7 @@ class DecisionProcessor(Generic[E]):
         make_restore: Callable[[Callable[[int, str, State | None], None]], Restore],
         *,
         max_open: int,
+        max_remembered: int,
         grace: int,
         clock: Callable[[], int],
         stopwatch: Callable[[], float] = time.perf_counter,
@@ -109,6 +117,7 @@ class DecisionProcessor(Generic[E]):
         self._fence = fence
         self._restore = make_restore(self._restored)
         self._max_open = max_open
+        self._memory = Memory(max_remembered, _ENDED_AT_ONCE)
         self._grace = grace
         self._clock = clock
         self._stopwatch = stopwatch
@@ -159,8 +168,11 @@ class DecisionProcessor(Generic[E]):
             work.counts["in"] = len(records)
             if batch.skipped:
                 work.counts["skipped"] = len(batch.skipped)
-            self._dead_letters.add(work, batch.records, self._join(decoded, now))
-            self._expire(work, positions, now)
+            self._dead_letters.add(work, batch.records, self._join(decoded, now), decoded.counted)
+            outcomes = [False] * sum(join.decided for join in self._joins.values())
+            outcomes += self._expire(work, positions, now)
+            self._dead_letters.observe(_DEADLINES, outcomes)
+            self._memory.trim([self._joins[number] for number in self._ready()], now)
             work.handler_seconds = self._stopwatch() - began
             for number in self._ready():
                 self._collect(work, number)
@@ -186,8 +198,9 @@ class DecisionProcessor(Generic[E]):
 
     def waiting_for(self) -> str | None:
         """A member without partitions is ready."""
-        restoring = self._restore.partitions
-        return f"restoring partitions {sorted(restoring)} of {self._topics.state}" if restoring else None
+        if not (restoring := self._restore.partitions):
+            return None
+        return f"restoring partitions {sorted(restoring)} of {self._topics.state}: {self._restore.remaining:,} to read"
 
     def gauges(self) -> Mapping[str, int]:
         """Open decisions, and everything that is held."""
@@ -195,6 +208,7 @@ class DecisionProcessor(Generic[E]):
             "open": sum(join.open for join in self._joins.values()),
             "waiting": sum(join.waiting for join in self._joins.values()),
             "subjects_held": sum(len(join) for join in self._joins.values()),
+            "restoring": self._restore.remaining,
         }
 
     def _which_is_full(self) -> str | None:
@@ -217,6 +231,9 @@ class DecisionProcessor(Generic[E]):
         return self._joins.keys() - self._restore.partitions
 
     def _restored(self, number: int, subject_id: str, state: State | None) -> None:
+        if state is not None and state.outcome is not None:
+            # A REMEMBER that was lowered holds for what was closed before, too.
+            state = state._replace(expires_at=min(state.expires_at, self._clock() + self._rules.remember))
         self._joins[number].restore(subject_id, state)
 
     def _read(self, batch: Addressed) -> Decoded:
@@ -226,9 +243,10 @@ class DecisionProcessor(Generic[E]):
         numbers = [record.partition() or 0 for record in records]
         subjects, predictions = self._topics.subjects, self._topics.predictions
         errors: dict[int, Exception] = {}
+        places: dict[str, Sequence[int]] = {}
 
         def read(intake: Intake[Any]) -> tuple[Events[Any], list[int]]:
-            of_topic = [place for place, topic in enumerate(topics) if topic == intake.name]
+            places[intake.name] = of_topic = [place for place, topic in enumerate(topics) if topic == intake.name]
             events, indexes, failed = intake.read_all([records[place] for place in of_topic])
             errors.update((of_topic[index], error) for index, error in failed.items())
             return events, [of_topic[index] for index in indexes]
@@ -248,6 +266,7 @@ class DecisionProcessor(Generic[E]):
                 map(partition_of, batch.skipped)
             ),
             {name: topics.count(name) + sum(at.topic() == name for at in batch.skipped) for name in self.topics},
+            {name: counted(of_topic, batch.sent_back) for name, of_topic in places.items()},
         )
 
     def _join(self, decoded: Decoded, now: int) -> dict[int, Exception]:
@@ -262,7 +281,7 @@ class DecisionProcessor(Generic[E]):
             for place, number, subject_id, evidence in zip(*predictions, strict=True):
                 try:
                     joins[number].prediction(subject_id, evidence, now)
-                except PolicyError as error:
+                except (PolicyError, PoisonRecord) as error:
                     errors[place] = error
 
         take(decoded.carried)
@@ -274,25 +293,36 @@ class DecisionProcessor(Generic[E]):
         take(decoded.predictions)
         return errors
 
-    def _expire(self, work: Work, positions: Positions, now: int) -> None:
+    def _expire(self, work: Work, positions: Positions, now: int) -> list[bool]:
+        """End what is due, and may be; of each subject that the policy was asked about, in order, whether it failed."""
         due = {number for number in self._ready() if self._joins[number].due(now)}
         if due:
             self._fence.ask([Partition(topic, number) for number in due for topic in self.topics], now)
+        outcomes: list[bool] = []
         if not self._fence.busy:
-            return
+            return outcomes
         self._fence.update(positions())
         for number in due:
             events, predictions = (self._fence.proven(Partition(topic, number)) for topic in self.topics)
-            self._advance(work, number, now, predictions, events)
+            most = -(-_ENDED_AT_ONCE // len(due))
+            advance = partial(self._joins[number].advance, now, predictions, events, most)
+            outcomes += self._advance(work, number, advance)
+        return outcomes
 
-    def _advance(self, work: Work, number: int, now: int, predictions_read: int, events_read: int) -> None:
+    def _advance(self, work: Work, number: int, advance: Callable[[], None]) -> list[bool]:
         join = self._joins[number]
+        outcomes: list[bool] = []
         while True:
+            failed, before = None, join.decided
             try:
-                join.advance(now, predictions_read, events_read)
-                break
+                advance()
             except PolicyError as error:
-                self._give_up(work, number, error)
+                failed = error
+            outcomes += [False] * (join.decided - before)
+            if failed is None:
+                return outcomes
+            outcomes.append(True)
+            self._give_up(work, number, failed)
 
     def _give_up(self, work: Work, number: int, error: PolicyError) -> None:
         """No record is at fault when the policy fails at a deadline: the subject's own event is the dead letter.
@@ -309,7 +339,7 @@ class DecisionProcessor(Generic[E]):
             value=state.event,
             headers=[evidence_header(state.evidence)] if state.evidence else [],
         )
-        self._dead_letters.add(work, [event], {0: error})
+        self._dead_letters.add(work, [event], {0: error}, {})
         join.forget(error.subject_id)
 
     def _collect(self, work: Work, number: int) -> None:

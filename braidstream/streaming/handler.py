@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeAlias
 
@@ -24,25 +25,30 @@ When it raises, it is called again with parts of the events.
 """
 
 
+_TELL_EVERY = 60.0
+
+
 class Isolation(Generic[E]):
     """Calls a handler, and finds the events that make it raise, in few calls.
 
     A batch is handled in one call. When that raises, it is gone through in parts, each halved until the first event at
-    fault is found: about ten calls for one in 500. How large the parts are is learnt from how many events go well
+    fault is found: about a dozen calls for one in 500. How large the parts are is learnt from how many events go well
     between two that do not, so that a stream with poison in it does not fail at every batch as a whole. What the
     handler gave for a part is used, and never asked for again.
 
     An event is at fault when the handler raises on it alone. A handler may fail for events together and for none of
     them alone: too many of them, or two that do not go together. Then no event is at fault: they are handled in smaller
-    parts, and that is logged.
+    parts, and that is logged, once a minute.
 
     Not an event's fault, and raised: any `BraidstreamError` but `PoisonRecord`; that there is no memory for an event
     alone; `most` events in a row that fail; anything but one result for each event. The last three are a `FatalError`.
     """
 
-    def __init__(self, handle: Handler[E], most: int) -> None:
+    def __init__(self, handle: Handler[E], most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._handle = handle
         self._most = most
+        self._clock = clock
+        self._told_at = float("-inf")
         self._gap: int | None = None
         self._good = 0
         self._log = structlog.get_logger()
@@ -57,8 +63,7 @@ class Isolation(Generic[E]):
             if together is None:
                 continue
             alone = self._find(events, stop, together, results)
-            self._gap = self._good if self._gap is None else (self._gap + min(self._good, len(events))) // 2
-            self._good = 0
+            self._learn(len(events))
             if alone is None:
                 self._tell_of_combination(together, stop - start)
                 continue
@@ -74,11 +79,17 @@ class Isolation(Generic[E]):
         return results
 
     def _at_once(self, most: int) -> int:
-        """How many events are tried together: of those that fail now and then, so many that half of the tries go well.
+        """How many events are tried together: few enough that most tries go well, since one that fails is in vain.
 
-        After as many in a row have gone well, more.
+        The more have gone well in a row, the more are tried.
         """
-        return most if self._gap is None else max(1, self._gap * 2 // 3, self._good)
+        return most if self._gap is None else max(1, self._gap // 4, self._good // 2)
+
+    def _learn(self, batch: int) -> None:
+        """An event has failed, or some together: note how many went well before that, but no more than a batch has."""
+        good = min(self._good, batch)
+        self._gap = good if self._gap is None else (self._gap + good) // 2
+        self._good = 0
 
     def _try(self, events: Events[E], stop: int, results: list[Result]) -> Exception | None:
         """Handle the events from the first without a result to before `stop`; the error when that fails."""
@@ -114,6 +125,9 @@ class Isolation(Generic[E]):
         return of_the_rest if of_the_rest is not None else self._try(events, stop, results)
 
     def _tell_of_combination(self, error: Exception, count: int) -> None:
+        if self._clock() - self._told_at < _TELL_EVERY:
+            return
+        self._told_at = self._clock()
         self._log.warning(
             "the handler failed for events together that it takes in smaller parts: none is at fault",
             events=count,

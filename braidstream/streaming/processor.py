@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeAlias
+from typing import Generic, Protocol
 
 import structlog
 from confluent_kafka import Message
 
 from braidstream.avro import E
-from braidstream.errors import FatalError, RetriableError
-from braidstream.events import Events
+from braidstream.errors import FatalError, PoisonRecord
 from braidstream.streaming.dead_letters import (
     Addressed,
     DeadLetterLimit,
@@ -25,6 +24,7 @@ from braidstream.streaming.dead_letters import (
     raw_headers,
     reason_of,
 )
+from braidstream.streaming.handler import Handler, Result
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.ports import Headers, Partition
 from braidstream.streaming.publisher import OutRecord
@@ -107,21 +107,39 @@ class Processor(Protocol):
 
 
 class DeadLetters:
-    """Makes the dead letters of one group, counts and logs them, and stops the worker when they are too many."""
+    """Makes the dead letters of one group, counts and logs them, and stops the worker when they are too many.
 
-    def __init__(self, topic: str, group: str, limit: DeadLetterLimit) -> None:
+    They are counted by kind, such as a topic: what fails of one kind is no less bad when another kind goes well.
+    """
+
+    def __init__(self, topic: str, group: str, make_limit: Callable[[], DeadLetterLimit]) -> None:
         self._topic = topic
         self._group = group
-        self._limit = limit
+        self._limits: defaultdict[str, DeadLetterLimit] = defaultdict(make_limit)
         self._log = structlog.get_logger()
 
     def addressed(self, records: Sequence[Message]) -> Addressed:
         """Sort out what was sent back for other groups."""
         return addressed(records, self._group)
 
-    def add(self, work: Work, records: Sequence[Message], errors: Mapping[int, Exception]) -> None:
-        """Put the records at these indexes into the work as dead letters; raises `FatalError` at the limit."""
-        self._limit.observe([index in errors for index in range(len(records))])
+    def observe(self, kind: str, dead: Sequence[bool]) -> None:
+        """Count records of a kind in order, and which of them are dead letters; raises `FatalError` at the limit."""
+        self._limits[kind].observe(dead)
+
+    def add(
+        self,
+        work: Work,
+        records: Sequence[Message],
+        errors: Mapping[int, Exception],
+        kinds: Mapping[str, Sequence[int]],
+    ) -> None:
+        """Put the records at these indexes into the work as dead letters; raises `FatalError` when they are too many.
+
+        `kinds` has the indexes of the records that are counted, by their kind.
+        """
+        for kind, indexes in kinds.items():
+            _refuse_all_of(kind, indexes, errors)
+            self.observe(kind, [index in errors for index in indexes])
         if not errors:
             return
         first = min(errors)
@@ -138,40 +156,40 @@ class DeadLetters:
 
     def commit(self) -> None:
         """What was added is in the log."""
-        self._limit.commit()
+        for limit in self._limits.values():
+            limit.commit()
 
     def rollback(self) -> None:
         """What was added since the last commit comes again."""
-        self._limit.rollback()
+        for limit in self._limits.values():
+            limit.rollback()
 
 
-Output: TypeAlias = tuple[str, bytes, bytes]
-"""A record to be written: the topic's full name, the key, and the value in the topic's wire format."""
-
-Handler = Callable[[Events[E]], Sequence[Sequence[Output]]]
-"""A pure function: for each event, in order, a list of outputs."""
+MANY = 100
+"""When so many records of a kind are in a batch, and each of them fails, it is not the records that are wrong."""
 
 
-def isolate(handle: Handler[E], events: Events[E]) -> list[Sequence[Output] | Exception]:
-    """What the handler gives for each event, or the exception of the events that make it raise, found by halving."""
-    if not events:
-        return []
-    try:
-        outputs = handle(events)
-    except (RetriableError, FatalError):
-        raise
-    except Exception as error:
-        if len(events) == 1:
-            return [error]
-        half = len(events) // 2
-        return isolate(handle, events[:half]) + isolate(handle, events[half:])
-    if len(outputs) != len(events):
-        raise FatalError(f"the handler returned {len(outputs)} lists of outputs for {len(events)} events")
-    return list(outputs)
+def counted(indexes: Sequence[int], sent_back: Sequence[int]) -> Sequence[int]:
+    """The indexes of the records that count for the limits: what was sent back has been a dead letter already."""
+    return sorted(set(indexes).difference(sent_back)) if sent_back else indexes
+
+
+def _refuse_all_of(kind: str, indexes: Sequence[int], errors: Mapping[int, Exception]) -> None:
+    """Raises `FatalError` when all records of a kind could be read, are many, and could not be processed."""
+    if len(indexes) < MANY or not all(
+        index in errors and not isinstance(errors[index], PoisonRecord) for index in indexes
+    ):
+        return
+    first = errors[indexes[0]]
+    raise FatalError(
+        f"processing failed for each of the {len(indexes)} records of {kind} in a batch, first with "
+        f"{type(first).__name__}: {message_of(first)}. Stopping before they go to the dead letters: mend the worker or "
+        "the producer, and start again: it goes on at the first record of this batch."
+    ) from first
 
 
 class HandlerProcessor(Generic[E]):
-    """Runs a handler over the events of one topic."""
+    """Runs a handler, which does not raise for what is an event's fault (`Isolation`), over the events of one topic."""
 
     joins = False
 
@@ -201,10 +219,10 @@ class HandlerProcessor(Generic[E]):
 
     def prepare(self, records: Sequence[Message]) -> Rest:
         """Decode and handle; what fails becomes a dead letter, the rest goes on in order."""
-        mine, skipped, _ = self._dead_letters.addressed(records)
+        mine, skipped, sent_back = self._dead_letters.addressed(records)
         events, indexes, errors = self._intake.read_all(mine)
         began = self._clock()
-        results = isolate(self._handle, events)
+        results = self._handle(events)
         handled = self._clock()
         errors |= {i: result for i, result in zip(indexes, results, strict=True) if isinstance(result, Exception)}
         sources = [mine[index] for index in indexes]
@@ -218,7 +236,7 @@ class HandlerProcessor(Generic[E]):
         work.handler_seconds = handled - began
 
         def rest(_: Positions) -> Work:
-            self._dead_letters.add(work, mine, errors)
+            self._dead_letters.add(work, mine, errors, {self._intake.name: counted(range(len(mine)), sent_back)})
             return work
 
         return rest
@@ -244,9 +262,7 @@ def _partitions(records: Sequence[Message]) -> set[int]:
     return {record.partition() or 0 for record in records}
 
 
-def _outputs(
-    topic: str, sources: Sequence[Message], results: Sequence[Sequence[Output] | Exception]
-) -> Iterator[OutRecord]:
+def _outputs(topic: str, sources: Sequence[Message], results: Sequence[Result]) -> Iterator[OutRecord]:
     """What the records of this topic gave, each on the partition of its source unless it has a key of its own.
 
     Headers say which record an output was made from, and its trace.

@@ -1,22 +1,19 @@
-"""Dead letters: what they say, and when there are too many; and how the records at fault are found."""
+"""Dead letters: what they say, and when there are too many."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pytest
 from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braidstream.errors import FatalError, PoisonRecord, RetriableError
-from braidstream.events import Events
+from braidstream.errors import FatalError, PoisonRecord
 from braidstream.streaming.dead_letters import MAX_HEADER, PREFIX, DeadLetterLimit, dead_letter
-from braidstream.streaming.processor import DeadLetters, Output, Work, isolate
-from schemas.ride_started import RideStarted
-from tests.unit.events import ride
+from braidstream.streaming.processor import MANY, DeadLetters, Work
 
 
 def record(**changes: object) -> Message:
@@ -139,67 +136,81 @@ def test_the_share_is_over_whole_batches_that_reach_back_a_window(batches: list[
         limit.commit()
 
 
+def test_a_new_worker_goes_on_when_half_of_its_first_records_are_poison() -> None:
+    limit = DeadLetterLimit(run=1000, share=0.5)
+    for dead in ([True, False] * 250, [False] * 9500, [True] * 999, [False]):
+        limit.observe(dead)
+        limit.commit()
+
+
+def test_a_new_worker_stops_when_more_than_half_of_its_first_two_thousand_records_are_poison() -> None:
+    limit = DeadLetterLimit(run=1000, share=0.5)
+    for _ in range(3):
+        limit.observe([True, True, False, True] * 125)
+        limit.commit()
+    with pytest.raises(FatalError, match=r"1500 of the last 2000 records .*\(DEAD_LETTER_SHARE\)"):
+        limit.observe([True, True, False, True] * 125)
+
+
+def dead_letters(run: int) -> DeadLetters:
+    return DeadLetters("dead_letters", "tip", partial(DeadLetterLimit, run=run, share=1.0))
+
+
 def test_dead_letters_are_added_in_the_order_of_their_records_and_counted() -> None:
     records = [record(offset=offset) for offset in range(4)]
     work = Work()
-    letters = DeadLetters("dead_letters", "tip", DeadLetterLimit(run=10, share=1.0))
-    letters.add(work, records, {3: ValueError("d"), 1: ValueError("b")})
-    letters.add(work, records, {})
+    letters = dead_letters(run=10)
+    letters.add(work, records, {3: ValueError("d"), 1: ValueError("b")}, {"rides": range(4)})
+    letters.add(work, records, {}, {"rides": range(4)})
     assert [context(headers)["offset"] for *_, headers in work.records] == ["1", "3"]
     assert work.counts == Counter(dead_letters=2)
 
 
-def rides_of(names: Iterable[str]) -> Events[RideStarted]:
-    return Events.of(RideStarted, [ride(name) for name in names], [*names])
+def test_each_kind_of_records_has_its_own_limit() -> None:
+    """A policy that fails for every event is no better for the predictions that wait in vain."""
+    letters = dead_letters(run=50)
+    places = {"rides": range(0, 40, 2), "predictions": range(1, 40, 2)}
+    errors = {place: ValueError("no") for place in places["rides"]}
+    for _ in range(2):
+        letters.add(Work(), [record()] * 40, errors, places)
+        letters.commit()
+    with pytest.raises(FatalError, match="50 records in a row"):
+        letters.add(Work(), [record()] * 40, errors, places)
 
 
-class Touchy:
-    """A handler that raises when one of the poison rides is in the batch."""
-
-    def __init__(self, poison: set[str]) -> None:
-        self.calls = 0
-        self._poison = poison
-
-    def __call__(self, rides: Events[RideStarted]) -> Sequence[Sequence[Output]]:
-        self.calls += 1
-        for event in rides:
-            if event.ride_id in self._poison:
-                raise ValueError(event.ride_id)
-        return [[("predictions", key.encode(), b"")] for key in rides.keys]
+def test_what_was_counted_of_a_kind_is_undone_by_a_rollback() -> None:
+    letters = dead_letters(run=50)
+    for _ in range(10):
+        letters.observe("deadlines", [True] * 30)
+        letters.rollback()
+    letters.observe("deadlines", [True] * 30)
+    letters.commit()
+    with pytest.raises(FatalError, match="50 records in a row"):
+        letters.observe("deadlines", [True] * 30)
 
 
-@given(st.integers(0, 100), st.data())
-def test_isolate_finds_exactly_the_poison_and_keeps_the_order(count: int, data: st.DataObject) -> None:
-    ids = [str(number) for number in range(count)]
-    poison = data.draw(st.sets(st.sampled_from(ids), max_size=10)) if ids else set()
-    handle = Touchy(poison)
-    results = isolate(handle, rides_of(ids))
-    assert [_subject(result) for result in results] == ids
-    assert {ids[at] for at, result in enumerate(results) if isinstance(result, Exception)} == poison
-    depth = math.ceil(math.log2(count)) if count > 1 else 0
-    assert handle.calls <= min(count > 0, count) + 2 * depth * len(poison)
+BROKEN = ZeroDivisionError("division by zero")
+UNREADABLE = PoisonRecord("VALUE_CONVERTER", "not readable")
 
 
-def _subject(result: Sequence[Output] | Exception) -> str:
-    if isinstance(result, Exception):
-        return str(result)
-    [(_, key, _)] = result
-    return key.decode()
-
-
-@pytest.mark.parametrize("error", [RetriableError("later"), FatalError("stop")])
-def test_isolate_leaves_alone_what_is_not_the_records_fault(error: Exception) -> None:
-    calls = []
-
-    def handle(rides: Events[RideStarted]) -> Sequence[Sequence[Output]]:
-        calls.append(len(rides))
-        raise error
-
-    with pytest.raises(type(error)):
-        isolate(handle, rides_of("ab"))
-    assert calls == [2]
-
-
-def test_a_handler_that_returns_too_few_lists_stops_the_worker() -> None:
-    with pytest.raises(FatalError, match="the handler returned 1 lists of outputs for 2 events"):
-        isolate(lambda _: [[]], rides_of("ab"))
+@pytest.mark.parametrize(
+    ("count", "errors", "stops"),
+    [
+        (MANY, dict.fromkeys(range(MANY), BROKEN), True),
+        (MANY, dict.fromkeys(range(1, MANY), BROKEN), False),
+        (MANY - 1, dict.fromkeys(range(MANY - 1), BROKEN), False),
+        (MANY, {**dict.fromkeys(range(MANY), BROKEN), 7: UNREADABLE}, False),
+        (MANY, dict.fromkeys(range(MANY), UNREADABLE), False),
+    ],
+    ids=["every one", "all but one", "few", "one cannot be read", "none can be read"],
+)
+def test_many_records_that_all_fail_are_not_what_is_wrong(
+    count: int, errors: Mapping[int, Exception], stops: bool
+) -> None:
+    work, letters = Work(), dead_letters(run=1000)
+    if stops:
+        with pytest.raises(FatalError, match=r"failed for each of the 100 records of rides .* ZeroDivisionError"):
+            letters.add(work, [record()] * count, errors, {"rides": range(count)})
+    else:
+        letters.add(work, [record()] * count, errors, {"rides": range(count)})
+    assert len(work.records) == (0 if stops else len(errors))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
+from structlog.testing import capture_logs
 
 from braidstream.avro import Codec, LocalSchemas
 from braidstream.deciding.policy import Known, Verdict
+from braidstream.errors import FatalError
+from braidstream.streaming import decisions
 from braidstream.testing.broker import FakeBroker
 from braidstream.testing.kit import PolicyKit
 from rides.pipeline import RIDES
@@ -44,6 +48,12 @@ def write(kit: PolicyKit[RideStarted], *events: RideStarted | Prediction) -> Non
             kit.broker.send("ride_started", key=event.ride_id.encode(), value=kit.encode(event))
         else:
             kit.broker.send("predictions", key=event.subject_id.encode(), value=PREDICTIONS.encode(event))
+
+
+def held(kit: PolicyKit[RideStarted]) -> tuple[int, ...]:
+    """How many subjects are open, waiting, and held in all."""
+    gauges = kit.processor.gauges()
+    return tuple(gauges[name] for name in ("open", "waiting", "subjects_held"))
 
 
 def test_a_decision_says_what_it_rests_on(kit: PolicyKit[RideStarted]) -> None:
@@ -112,7 +122,7 @@ def test_a_new_worker_knows_what_the_old_one_knew(kit: PolicyKit[RideStarted], c
     kit.predict("closed", "duration", 1)
     kit.advance(seconds=10)
     kit.restart(crash=crash)
-    assert kit.processor.gauges() == {"open": 1, "waiting": 1, "subjects_held": 3}
+    assert held(kit) == (1, 1, 3)
     assert kit.predict("closed", "tip", 1) == []
     assert kit.event(ride("closed")) == []
     [was_open] = kit.predict("open", "duration", 1)
@@ -221,7 +231,7 @@ def test_a_policy_that_fails_at_the_event_gives_the_event_as_a_dead_letter(kit: 
     [letter] = kit.dead_letters
     assert (letter.key, letter.stage) == (b"ride-1", "TRANSFORMATION")
     assert letter.reason == "the policy failed for ride-1: LookupError: no rule outside the city"
-    assert kit.processor.gauges() == {"open": 0, "waiting": 1, "subjects_held": 1}
+    assert held(kit) == (0, 1, 1)
 
 
 def test_a_policy_that_fails_at_a_prediction_gives_the_prediction_as_a_dead_letter(
@@ -317,3 +327,176 @@ def test_each_partition_number_is_whole_with_its_owner() -> None:
             (topic, number) for topic in ("ride_started", "predictions") for _, number in kit.inbox.owned
         }
         assert len(kit.inbox.owned) == 4
+
+
+# What the settings bound, and settings that change
+
+
+def test_at_the_limit_of_what_is_remembered_the_oldest_is_forgotten_for_good() -> None:
+    kit = PolicyKit(RIDES, patient, expected=["tip"], max_remembered=3, broker=FakeBroker(partitions=2))
+    names = [f"ride-{number}" for number in range(9)]
+    with capture_logs() as logs:
+        for name in names:
+            kit.event(ride(name))
+            kit.predict(name, "tip", 1)
+            kit.advance(seconds=1)
+    assert held(kit) == (0, 0, 3)
+    kit.restart()
+    assert held(kit) == (0, 0, 3)
+    last = {record.key(): record.value() is None for record in kit.broker.records("decision_state")}
+    assert sum(last.values()) == 6, "six have a tombstone"
+    [warning] = [line for line in logs if "forgotten before REMEMBER is over" in line["event"]]
+    assert (warning["log_level"], warning["max_remembered"]) == ("warning", 3)
+    repeated = [name for name in names if last[name.encode()]]
+    for name in repeated:
+        kit.event(ride(name))
+        [again] = kit.predict(name, "tip", 1)
+        assert again.revision == 0
+
+
+def test_what_is_forgotten_early_is_told_once_a_minute_and_counted() -> None:
+    with capture_logs() as logs:
+        kit = PolicyKit(RIDES, patient, expected=["tip"], max_remembered=1, broker=FakeBroker(partitions=1))
+        for second in range(130):
+            kit.event(ride(f"ride-{second}"))
+            kit.predict(f"ride-{second}", "tip", 1)
+            kit.advance(seconds=1)
+    warnings = [line for line in logs if "forgotten before REMEMBER is over" in line["event"]]
+    counted = sum(line.get("forgotten_early", 0) for line in logs if line["event"] == "progress")
+    assert len(warnings) == 3
+    assert 110 < counted <= 129
+
+
+def test_what_a_long_downtime_leaves_is_decided_in_more_than_one_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "_ENDED_AT_ONCE", 10)
+    kit = PolicyKit(RIDES, patient, expected=EXPECTED, deadline=30, broker=FakeBroker(partitions=1))
+    kit.event(*(ride(f"ride-{number}") for number in range(35)))
+    kit.stop(crash=True)
+    kit.sleep(3600)
+    ended: list[int] = []
+    for _ in range(6):
+        kit.broker.run_before("commit_transaction", lambda: ended.append(held(kit)[0]))
+    kit.start()
+    assert ended[:4] == [25, 15, 5, 0]
+    assert len({made.subject_id for made in kit.decisions}) == len(kit.decisions) == 35
+
+
+def successor(kit: PolicyKit[RideStarted], **settings: Any) -> PolicyKit[RideStarted]:
+    """A service with other settings in place of this one, as late as this one was."""
+    kit.stop()
+    known: dict[str, Any] = {"expected": EXPECTED, "deadline": 30, "remember": 3600}
+    other = PolicyKit(RIDES, patient, broker=kit.broker, **(known | settings))
+    other.sleep((kit.now - other.now).total_seconds())
+    return other
+
+
+def test_what_is_open_waits_for_the_models_that_were_expected_when_it_was_opened(kit: PolicyKit[RideStarted]) -> None:
+    kit.event(ride("before"))
+    kit.predict("before", "tip", 1)
+    other = successor(kit, expected=["tip", "weather"])
+    other.event(ride("after"))
+    assert other.predict("before", "weather", 1) == []
+    [before] = other.predict("before", "duration", 1)
+    assert (before.complete, {evidence.model for evidence in before.evidence}) == (True, {"duration", "tip", "weather"})
+    other.predict("after", "tip", 1)
+    [after] = other.predict("after", "weather", 1)
+    assert after.complete
+    last = successor(other, expected=["duration"])
+    assert last.predict("after", "duration", 1) == []
+    assert last.event(ride("before")) == []
+
+
+def test_a_deadline_is_that_of_the_opening_also_with_another_setting(kit: PolicyKit[RideStarted]) -> None:
+    kit.event(ride("before"))
+    other = successor(kit, deadline=3600)
+    other.event(ride("after"))
+    assert [made.subject_id for made in other.advance(seconds=31)] == ["before"]
+    assert [made.subject_id for made in other.advance(seconds=3600)] == ["after"]
+
+
+def test_remembering_for_less_long_holds_for_what_was_closed_before(kit: PolicyKit[RideStarted]) -> None:
+    kit.event(ride("ride-1"))
+    kit.advance(seconds=31)
+    other = successor(kit, remember=120)
+    assert other.event(ride("ride-1")) == []
+    other.advance(seconds=80)
+    assert held(other) == (0, 0, 1)
+    other.advance(seconds=10)
+    assert held(other) == (0, 0, 0)
+    assert other.broker.records("decision_state")[-1].value() is None
+
+
+def test_remembering_for_longer_holds_for_what_is_closed_from_then_on(kit: PolicyKit[RideStarted]) -> None:
+    kit.event(ride("before"))
+    kit.advance(seconds=31)
+    other = successor(kit, remember=7200)
+    other.event(ride("after"))
+    other.advance(seconds=31)
+    other.advance(seconds=3600)
+    assert held(other) == (0, 0, 1)
+
+
+# A policy that is broken
+
+
+def broken(known: Known[RideStarted]) -> Verdict | None:
+    """Fails whenever it is asked."""
+    raise ZeroDivisionError("division by zero")
+
+
+def broken_at_the_end(known: Known[RideStarted]) -> Verdict | None:
+    """Waits well, and fails when it is to decide."""
+    return broken(known) if known.final else None
+
+
+def committed(kit: PolicyKit[RideStarted]) -> int:
+    return sum(kit.broker.committed("kit").values())
+
+
+def test_a_policy_that_fails_for_every_event_stops_although_predictions_wait_well() -> None:
+    kit = PolicyKit(RIDES, broken, expected=EXPECTED, broker=FakeBroker(partitions=1))
+    names = [f"ride-{number}" for number in range(100)]
+    write(kit, *map(ride, names))
+    write(kit, *(prediction(name, "tip") for name in names))
+    with pytest.raises(FatalError, match=r"failed for each of the 100 records of ride_started .* ZeroDivisionError"):
+        kit.run()
+    assert (committed(kit), kit.dead_letters) == (0, [])
+
+
+def test_a_policy_that_fails_for_every_event_of_small_batches_stops_at_the_limit() -> None:
+    kit = PolicyKit(
+        RIDES, broken, expected=EXPECTED, dead_letter_run=25, batch_size=10, broker=FakeBroker(partitions=1)
+    )
+    for number in range(50):
+        write(kit, ride(f"ride-{number}"), prediction(f"ride-{number}", "tip"))
+    with pytest.raises(FatalError, match=r"25 records in a row .*DEAD_LETTER_RUN"):
+        kit.run()
+    assert len(kit.dead_letters) < 25
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["all at once", "one after the other"])
+def test_a_policy_that_fails_at_every_deadline_stops_at_the_limit(together: bool) -> None:
+    """Although every event was opened well, and is a dead letter only then."""
+    kit = PolicyKit(RIDES, broken_at_the_end, expected=EXPECTED, dead_letter_run=25, broker=FakeBroker(partitions=1))
+
+    def one_after_the_other() -> None:
+        for number in range(60):
+            kit.event(ride(f"ride-{number}"))
+            kit.advance(seconds=0 if together else 31)
+        kit.advance(seconds=31)
+
+    with pytest.raises(FatalError, match=r"25 records in a row .*DEAD_LETTER_RUN"):
+        one_after_the_other()
+    assert len(kit.dead_letters) < 25
+
+
+def test_a_policy_that_fails_at_some_deadlines_does_not_stop_the_worker() -> None:
+    def fails_for_some(known: Known[RideStarted]) -> Verdict | None:
+        if known.final and known.subject_id.endswith("7"):
+            return broken(known)
+        return Verdict("done") if known.final else None
+
+    kit = PolicyKit(RIDES, fails_for_some, expected=EXPECTED, dead_letter_run=5, broker=FakeBroker(partitions=1))
+    kit.event(*(ride(f"ride-{number}") for number in range(100)))
+    assert len(kit.advance(seconds=31)) == 90
+    assert len(kit.dead_letters) == 10

@@ -252,6 +252,20 @@ def test_decisions_skip_in_both_topics_and_commit_what_was_skipped() -> None:
     assert kit.broker.committed("decision") == {Partition("ride_started", 0): 2, Partition("predictions", 0): 2}
 
 
+def test_what_fails_again_after_it_was_sent_back_does_not_stop_the_worker() -> None:
+    """They were dead letters already: sending them back too early must not end in a worker that no longer starts."""
+    kit = ScorerKit(
+        RIDES, predict=Model(*(f"ride-{number}" for number in range(150))), model="duration", dead_letter_run=160
+    )
+    for number in range(150):
+        kit.send(ride(f"ride-{number}"))
+    kit.send(ride("good"))
+    replay = begun(kit.broker)
+    replay.send(open_letters(kit.broker))
+    kit.run()
+    assert len(kit.dead_letters) == 300
+
+
 def test_what_is_for_this_group_keeps_its_place_among_the_others() -> None:
     headers: list[Headers] = [
         [],

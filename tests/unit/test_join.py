@@ -454,7 +454,7 @@ def test_the_clock_ends_no_more_subjects_than_it_is_told_to(moderation: Moderati
     ended = []
     for _ in range(4):
         join.advance(moderation.now, moderation.now, moderation.now, most=2)
-        ended.append(join.changes().counts.copy())
+        ended.append(dict(join.changes().counts))
         moderation.commit()
     assert ended == [{"orphans": 2}, {"orphans": 1, "partial": 1}, {"partial": 2}, {}]
 

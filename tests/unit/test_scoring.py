@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from braidstream.avro import AvroSchema, Codec, EventType, LocalSchemas
 from braidstream.errors import FatalError
 from braidstream.events import Events
-from braidstream.streaming.processor import isolate
+from braidstream.streaming.handler import Handler, Isolation, Output, Result
 from braidstream.streaming.scoring import Predict, PredictionWriter, prediction_head, prediction_ids, predictions_of
 from rides.pipeline import RIDES
 from schemas.prediction import Prediction
@@ -43,6 +44,15 @@ def writer(model: str = "tip", version: str = "7") -> PredictionWriter:
 
 def events_of(*names: str) -> Events[RideStarted]:
     return Events.of(RideStarted, [ride(name) for name in names], names)
+
+
+def isolate(handle: Handler[RideStarted], events: Events[RideStarted]) -> list[Result]:
+    return Isolation(handle, most=1000)(events)
+
+
+def outputs_of(handle: Handler[RideStarted], events: Events[RideStarted]) -> list[Sequence[Output]]:
+    """What a handler gives that has nothing against any of the events."""
+    return [result for result in handle(events) if not isinstance(result, Exception)]
 
 
 def test_the_id_of_a_prediction_never_changes() -> None:
@@ -107,7 +117,9 @@ def test_each_event_gets_its_value() -> None:
         return [event.trip_distance or 0 for event in rides]
 
     handle = predictions_of(predict, "predictions", writer(), lambda: 1500)
-    outputs = handle(Events.of(RideStarted, [ride("a", trip_distance=1.0), ride("b", trip_distance=2.0)], ["a", "b"]))
+    outputs = outputs_of(
+        handle, Events.of(RideStarted, [ride("a", trip_distance=1.0), ride("b", trip_distance=2.0)], ["a", "b"])
+    )
     assert [(topic, key) for [(topic, key, _)] in outputs] == [("predictions", b"a"), ("predictions", b"b")]
     assert [CODEC.decode(value) for [(_, _, value)] in outputs] == [
         Prediction(
@@ -119,6 +131,21 @@ def test_each_event_gets_its_value() -> None:
             predicted_at=datetime.fromtimestamp(1.5, UTC),
         )
         for name, value in (("a", 1.0), ("b", 2.0))
+    ]
+
+
+def test_values_that_are_not_finite_cost_no_further_call() -> None:
+    calls: list[int] = []
+
+    def predict(rides: Events[RideStarted]) -> Sequence[float]:
+        calls.append(len(rides))
+        return [math.inf if name in "bd" else 1.0 for name in rides.keys]
+
+    results = isolate(predictions_of(predict, "predictions", writer(), lambda: 0), events_of(*"abcd"))
+    assert calls == [4]
+    assert [str(result) for result in results if isinstance(result, Exception)] == [
+        "model tip 7 predicts inf for b'b'",
+        "model tip 7 predicts inf for b'd'",
     ]
 
 
@@ -145,8 +172,8 @@ def test_a_value_that_is_not_finite_is_named() -> None:
 )
 def test_a_model_that_returns_another_number_of_values_is_not_trusted(predict: Predict[RideStarted]) -> None:
     handle = predictions_of(predict, "predictions", writer(), lambda: 0)
-    with pytest.raises(ValueError, match=r"model tip: values of shape \(.*\) for 2 events"):
-        handle(events_of("a", "b"))
+    with pytest.raises(FatalError, match=r"model tip 7 returned values of shape \(.*\) for 2 events"):
+        isolate(handle, events_of("a", "b"))
 
 
 def test_a_prediction_of_nobody_is_refused_and_costs_only_its_record() -> None:
