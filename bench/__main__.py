@@ -16,7 +16,20 @@ import click
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from bench import decisions, end_to_end, latency, machine, memory, producer, report, rivals, scoring, stages
+from bench import (
+    decisions,
+    end_to_end,
+    latency,
+    machine,
+    memory,
+    poison,
+    producer,
+    report,
+    restart,
+    rivals,
+    scoring,
+    stages,
+)
 from bench.measurements import Measurement, Report
 from bench.records import FEATURES, Backlog
 from bench.setting import Part, Setting
@@ -42,6 +55,8 @@ _PARTS: dict[str, Part] = {
     "latency": latency.full,
     "stages": stages.full,
     "memory": memory.full,
+    "poison": poison.full,
+    "restart": restart.full,
     "peers": rivals.full,
 }
 """The parts by name, in the order in which `full` runs them; the ceilings are measured with every part too."""
@@ -104,7 +119,8 @@ def run(
     \b
     quick   the main ratios in about two minutes (the default)
     full    everything, in hours
-    NAME    ceilings, scoring, partitions, decisions, producer, end-to-end, latency, stages, memory, peers
+    NAME    ceilings, scoring, partitions, decisions, producer, end-to-end, latency, stages, memory, poison,
+            restart, peers
     """
     logs.configure("warning", "auto")
     # What was started and created is ended and deleted on the way out.

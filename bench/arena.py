@@ -179,6 +179,11 @@ class Arena:
             stamps.append(message.timestamp()[1])
         return np.array(numbers, dtype=np.int64), np.array(stamps, dtype=np.int64)
 
+    def values(self, topic: str) -> list[bytes]:
+        """The values of all that is committed in a topic."""
+        records = self._records(topic, [OFFSET_BEGINNING] * self.settings.partitions)
+        return [value for message in records if isinstance(value := message.value(), bytes)]
+
     def _records(self, topic: str, starts: Sequence[int]) -> Iterator[Message[Any, Any]]:
         """What is committed from these offsets of the partitions on."""
         reader = Consumer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench import decisions, latency, rivals
+from bench import decisions, latency, poison, restart, rivals
 from bench.measurements import Measurement, Spread, by_run, ratios
 from bench.setting import AT_LEAST_ONCE, EXACTLY_ONCE, GUARANTEES
 
@@ -132,6 +132,24 @@ BARS = (
             ("quix-scikit-learn", 100, tuple(GUARANTEES)),
         )
         for guarantee in guarantees
+    ),
+    *(
+        Bar(
+            f"{poison.subject(name, small=small)} / clean",
+            poison.PART,
+            poison.subject(name, small=small),
+            to=poison.subject(poison.CLEAN, small=small),
+            at_least=0.5,
+        )
+        for small in (False, True)
+        for name in (poison.FAILING, poison.BROKEN)
+    ),
+    Bar(
+        f"latest decision of {restart.OPEN:,} after a crash, seconds after its deadline",
+        restart.PART,
+        restart.SUBJECT,
+        figure="latest_s",
+        at_most=10,
     ),
     Bar("producer, events/s", "producer", "python -m producer FILE", figure="printed_per_s", at_least=150_000),
 )

@@ -39,6 +39,9 @@ _COLUMNS = {
     "peak_mb": _Column("peak MB", 0),
     "bytes_per_open": _Column("B/open", 0),
     "restore_s": _Column("restore s", 1),
+    "ready_s": _Column("ready s", 1),
+    "latest_s": _Column("latest s", 1),
+    "dead_share": _Column("dead letters", 4),
     "wall_s": _Column("process s", 1),
 }
 """How each figure is shown, in the order of the columns; `spread` shows the least and the most of the runs too."""

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.arena import PASSED_THROUGH, Arena
 from bench.children import Child, Sample, sample, usage
 from bench.measurements import Figures, rate_after, require_counts
@@ -64,21 +67,39 @@ def measure(arena: Arena, job: Job, rides: int, left_out: float = _START) -> Fig
 
 def finish(arena: Arena, job: Job, children: Sequence[Child], rides: int, left_out: float = _START) -> Figures:
     """Wait for the end of the backlog, stop the processes, and see what they have written."""
-    samples = watch(arena, job.group, job.reads, children)
-    peak = sum(child.memory_mb(peak=True) for child in children)
-    for child in children:
-        child.stop()
+    drained = drain(arena, job, children)
     numbers, stamps = arena.read(job.writes)
     require_counts(numbers, rides, job.times, exactly=job.guarantee == EXACTLY_ONCE)
-    rate, start, end = rate_after(stamps, left_out)
-    used = usage(samples, start, end)
-    return {
-        "records_per_s": rate,
-        "cpu": used.own,
-        "cpu_us": used.own / rate * 1e6,
-        "machine_cpu": used.machine,
-        "peak_mb": peak,
-    }
+    return drained.figures(stamps, left_out)
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What processes took for a backlog: their CPU time while it lasted, and their peak of memory in MB."""
+
+    samples: Sequence[Sample]
+    peak_mb: float
+
+    def figures(self, stamps: NDArray[np.int64], left_out: float = _START) -> Figures:
+        """With the times at which the broker took what was written, in milliseconds since 1970."""
+        rate, start, end = rate_after(stamps, left_out)
+        used = usage(self.samples, start, end)
+        return {
+            "records_per_s": rate,
+            "cpu": used.own,
+            "cpu_us": used.own / rate * 1e6,
+            "machine_cpu": used.machine,
+            "peak_mb": self.peak_mb,
+        }
+
+
+def drain(arena: Arena, job: Job, children: Sequence[Child]) -> Drained:
+    """Wait for the end of the backlog, and stop the processes."""
+    samples = watch(arena, job.group, job.reads, children)
+    drained = Drained(samples, sum(child.memory_mb(peak=True) for child in children))
+    for child in children:
+        child.stop()
+    return drained
 
 
 def watch(arena: Arena, group: str, reads: Sequence[str], children: Sequence[Child]) -> list[Sample]:
