@@ -11,6 +11,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from braidstream.deciding.join import PolicyError
 from braidstream.errors import FatalError, PoisonRecord
 from braidstream.streaming.dead_letters import MAX_HEADER, PREFIX, DeadLetterLimit, dead_letter
 from braidstream.streaming.processor import MANY, DeadLetters, Work
@@ -57,6 +58,59 @@ def test_what_a_handler_raises_is_a_transformation_error() -> None:
     said = context(dead_letter("d", record(), ZeroDivisionError("division by zero"), "g")[-1])
     assert said["stage"] == "TRANSFORMATION"
     assert said["exception.class.name"] == "builtins.ZeroDivisionError"
+
+
+def raised(error: Exception, depth: int = 0) -> Exception:
+    """The error as it is after it was raised so many calls deep."""
+
+    def fail(left: int) -> None:
+        if left:
+            fail(left - 1)
+        raise error
+
+    with pytest.raises(type(error)):
+        fail(depth)
+    return error
+
+
+def test_the_stack_trace_ends_where_the_error_was_raised_and_is_short() -> None:
+    said = context(dead_letter("d", record(), raised(ValueError("x"), depth=100), "g")[-1])
+    lines = said["exception.stacktrace"].splitlines()
+    assert lines[-1] == "ValueError: x"
+    assert "raise error" in lines[-2]
+    assert sum(line.startswith("  File ") for line in lines) <= 10
+
+
+def test_of_a_long_stack_trace_the_end_is_kept() -> None:
+    *_, headers = dead_letter("d", record(), raised(ValueError("x" * 10_000 + "end")), "g")
+    [trace] = [value or b"" for name, value in headers if name == f"{PREFIX}exception.stacktrace"]
+    assert len(trace) == MAX_HEADER
+    assert trace.endswith(b"end\n")
+
+
+def test_what_cannot_be_read_has_no_stack_trace() -> None:
+    error = raised(PoisonRecord("VALUE_CONVERTER", "not readable"))
+    assert "exception.stacktrace" not in context(dead_letter("d", record(), error, "g")[-1])
+
+
+def test_a_policy_s_error_is_named_by_what_the_policy_raised() -> None:
+    error = PolicyError("ride-1", LookupError("no rule"))
+    error.__cause__ = raised(LookupError("no rule"))
+    said = context(dead_letter("d", record(), error, "g")[-1])
+    assert said["exception.class.name"] == "builtins.LookupError"
+    assert said["exception.message"] == "the policy failed for ride-1: LookupError: no rule"
+    assert said["exception.stacktrace"].endswith("LookupError: no rule\n")
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_error_that_cannot_say_what_it_is_is_a_dead_letter_all_the_same() -> None:
+    said = context(dead_letter("d", record(), raised(Speechless()), "g")[-1])
+    assert said["exception.class.name"].endswith(".Speechless")
+    assert said["exception.message"] == "(no message: RuntimeError)"
 
 
 def test_a_record_without_key_value_or_headers_is_kept_as_it_is() -> None:
