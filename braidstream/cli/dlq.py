@@ -31,9 +31,14 @@ _FILTERS = (
     click.option(
         "--since", type=letters.time, metavar="TIME", help="Only from this time on: ISO 8601 (UTC), or 2h ago."
     ),
-    click.option("--until", type=letters.time, metavar="TIME", help="Only before this time."),
+    click.option("--until", type=letters.time, metavar="TIME", help="Only before this time; 2h is two hours ago."),
     click.option(
-        "--at", "places", type=letters.place, multiple=True, metavar="LETTER", help="Only this one, or these."
+        "--at",
+        "places",
+        type=letters.place,
+        multiple=True,
+        metavar="LETTER",
+        help="Only this one, as in 3:17; repeatable.",
     ),
     plugins.pipeline_option,
 )
@@ -126,10 +131,10 @@ def _lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[st
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
 @plugins.pipeline_option
 def show(*, place: Place, is_json: bool, pipeline_name: str | None) -> None:
-    """Show everything of one dead letter, which `list` names, as in 3:17.
+    """Show everything of one dead letter.
 
-    The value is decoded where that can be done; else the reason is given and its first bytes (with --json all of them,
-    as base64).
+    LETTER is its place in the topic, as `braidstream dlq list` shows it. The value is decoded where
+    that can be done; else the reason is given and its first bytes (with --json all of them, as base64).
 
     \b
     Example:
@@ -191,7 +196,7 @@ def replay(
         for step in plan.steps(box.replayed()):
             outlook.add(step)
             if dry_run or step.is_obstacle:
-                click.echo(printable(str(step)))
+                click.echo(str(step))
         for line in outlook.lines():
             click.echo(line)
         is_whole = not outlook.obstacles

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Any
 
 from braidstream.cli.letters import Replayed
@@ -19,6 +20,7 @@ COUNT_COLUMNS: Sequence[str] = ("LETTERS", "REPLAYED", "FIRST (UTC)", "LAST (UTC
 _BYTES_SHOWN = 512
 _BYTES_A_LINE = 32
 _REASON_SHOWN = 200
+_ROWS_LOOKED_AT = 200
 
 
 @dataclass
@@ -120,14 +122,19 @@ def in_full(letter: Letter, replayed: Replayed, record: Record) -> Iterator[str]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines for a terminal, aligned as far as is known when each is due; the last column is cut short."""
-    widths = [len(column) for column in columns]
-    yield "  ".join(columns)
-    for row in rows:
-        *cells, last = map(printable, row)
-        widths = [max(width, len(cell)) for width, cell in zip(widths, [*cells, ""], strict=True)]
-        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
-        yield "  ".join([*padded, last if len(last) <= _REASON_SHOWN else f"{last[:_REASON_SHOWN]}…"])
+    """Lines for a terminal, as wide as the first rows need; the last column is cut short."""
+    left = iter(rows)
+    first = [columns, *islice(left, _ROWS_LOOKED_AT)]
+    widths = [max(len(printable(row[column])) for row in first) for column in range(len(columns) - 1)]
+    for row in chain(first, left):
+        cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=False)]
+        yield "  ".join([*cells, short(row[-1])])
+
+
+def short(text: str) -> str:
+    """A text as it is printed on a terminal, cut where it is very long."""
+    shown = printable(text)
+    return shown if len(shown) <= _REASON_SHOWN else f"{shown[:_REASON_SHOWN]}…"
 
 
 def reason(letter: Letter) -> str:

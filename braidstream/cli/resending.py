@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from braidstream.cli.letter_views import reason, to_seconds
+from braidstream.cli.letter_views import reason, short, to_seconds
 from braidstream.cli.letters import LetterBox, Replayed, Selection
+from braidstream.cli.records import printable
 from braidstream.streaming.replay import Letter, Place, obstacle
 
 
@@ -27,11 +28,11 @@ class Step(NamedTuple):
     def __str__(self) -> str:
         letter = self.letter
         if letter is None or self.left_out is not None:
-            return f"{self.place}  left out: {self.left_out}"
+            return f"{self.place}  left out: {short(str(self.left_out))}"
         attempt = (letter.attempts or 0) + 1
         return (
-            f"{self.place}  to {letter.topic} [{letter.partition}] for {letter.group}, attempt {attempt}: "
-            f"{reason(letter)}"
+            f"{self.place}  to {letter.topic} [{letter.partition}] for {printable(letter.group)}, attempt {attempt}: "
+            f"{short(reason(letter))}"
         )
 
 
@@ -83,7 +84,7 @@ class Outlook:
     def lines(self) -> Iterator[str]:
         """The sums, in words."""
         for (topic, group), count in sorted(self.aims.items()):
-            yield f"{count} to be sent back to {topic} for {group}"
+            yield f"{count} to be sent back to {topic} for {printable(group)}"
         if self.sent_before:
             yield f"{self.sent_before} left out: sent back already"
         if self.obstacles:

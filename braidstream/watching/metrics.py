@@ -152,6 +152,9 @@ def _outcomes(registry: CollectorRegistry) -> Mapping[str, Counter]:
         ),
         "repeated_events": repeats.labels("event"),
         "repeated_predictions": repeats.labels("prediction"),
+        "skipped": Counter(
+            "braidstream_records_skipped", "Records taken that were sent back for another group.", registry=registry
+        ),
     }
 
 

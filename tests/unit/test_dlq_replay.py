@@ -250,6 +250,8 @@ def test_decisions_skip_in_both_topics_and_commit_what_was_skipped() -> None:
     kit.run()
     assert kit.dead_letters == []
     assert kit.broker.committed("decision") == {Partition("ride_started", 0): 2, Partition("predictions", 0): 2}
+    assert kit.watcher.metrics is not None
+    assert kit.watcher.metrics.registry.get_sample_value("braidstream_records_skipped_total") == 4
 
 
 def test_what_fails_again_after_it_was_sent_back_does_not_stop_the_worker() -> None:
