@@ -113,20 +113,20 @@ class Addressed(NamedTuple):
 
     records: Sequence[Message]
     skipped: Sequence[Message]
-    sent_back: Sequence[int]
+    sent_back: frozenset[int]
 
 
 def addressed(records: Sequence[Message], group: str) -> Addressed:
     """Sort out what was sent back."""
     if not have_headers(records) or not (marked := _marked(records)):
-        return Addressed(records, (), ())
+        return Addressed(records, (), frozenset())
     aims = {index: dict(raw_headers(records[index]))[REPLAY_GROUP] for index in marked}
     skipped = {index for index, aim in aims.items() if aim != group.encode()}
     taken = [index for index in range(len(records)) if index not in skipped]
     return Addressed(
         [records[index] for index in taken],
         [records[index] for index in sorted(skipped)],
-        [place for place, index in enumerate(taken) if index in aims],
+        frozenset(place for place, index in enumerate(taken) if index in aims),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import groupby
 from typing import Generic, TypeAlias
 
 import structlog
@@ -133,6 +134,20 @@ class Isolation(Generic[E]):
             events=count,
             reason=_named(error),
         )
+
+
+def handle_apart(handle: Handler[E], events: Events[E], apart: Collection[int]) -> list[Result]:
+    """The results of all events, in order: those with these indexes are handled each by itself, the others together.
+
+    So those that are likely to fail are not too many in a row for an `Isolation`.
+    """
+    results: list[Result] = []
+    for is_apart, rows in groupby(range(len(events)), apart.__contains__):
+        together = list(rows)
+        parts = [[row] for row in together] if is_apart else [together]
+        for part in parts:
+            results += handle(events[part[0] : part[-1] + 1])
+    return results
 
 
 def _named(error: Exception) -> str:

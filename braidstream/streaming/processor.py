@@ -24,7 +24,7 @@ from braidstream.streaming.dead_letters import (
     raw_headers,
     reason_of,
 )
-from braidstream.streaming.handler import Handler, Result
+from braidstream.streaming.handler import Handler, Result, handle_apart
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.ports import Headers, Partition
 from braidstream.streaming.publisher import OutRecord
@@ -169,7 +169,7 @@ MANY = 100
 """When so many records of a kind are in a batch, and each of them fails, it is not the records that are wrong."""
 
 
-def counted(indexes: Sequence[int], sent_back: Sequence[int]) -> Sequence[int]:
+def counted(indexes: Sequence[int], sent_back: Collection[int]) -> Sequence[int]:
     """The indexes of the records that count for the limits: what was sent back has been a dead letter already."""
     return sorted(set(indexes).difference(sent_back)) if sent_back else indexes
 
@@ -222,7 +222,8 @@ class HandlerProcessor(Generic[E]):
         mine, skipped, sent_back = self._dead_letters.addressed(records)
         events, indexes, errors = self._intake.read_all(mine)
         began = self._clock()
-        results = self._handle(events)
+        apart = {row for row, index in enumerate(indexes) if index in sent_back} if sent_back else ()
+        results = handle_apart(self._handle, events, apart) if apart else self._handle(events)
         handled = self._clock()
         errors |= {i: result for i, result in zip(indexes, results, strict=True) if isinstance(result, Exception)}
         sources = [mine[index] for index in indexes]

@@ -281,13 +281,26 @@ def test_what_is_for_this_group_keeps_its_place_among_the_others() -> None:
     found = addressed(records, "tip")
     assert found.records == [records[place] for place in (0, 1, 3, 5)]
     assert found.skipped == [records[place] for place in (2, 4)]
-    assert found.sent_back == [1, 3]
+    assert found.sent_back == {1, 3}
 
 
 @pytest.mark.parametrize("headers", [None, [("trace", b"1")]])
 def test_a_batch_of_which_nothing_was_sent_back_is_left_as_it_is(headers: Headers | None) -> None:
     records = [record(headers) for _ in range(3)]
     assert addressed(records, "tip").records is records
+
+
+def test_what_fails_again_stops_no_worker_and_harms_no_neighbour() -> None:
+    """However few dead letters in a row the worker takes."""
+    broker, bad = FakeBroker(partitions=1), [f"bad-{number}" for number in range(12)]
+    kit = ScorerKit(RIDES, predict=Model(*bad), model="duration", group="duration", broker=broker, dead_letter_run=5)
+    for name in bad:
+        kit.send(ride(name), ride(f"good-{name}"))
+    begun(broker).send(open_letters(broker))
+    assert [made.subject_id for made in kit.send(ride("last"))] == ["last"]
+    assert [one.attempts for one in open_letters(broker)] == [1] * 12
+    kit.restart()
+    assert len(kit.predictions) == 13
 
 
 # Carried predictions
