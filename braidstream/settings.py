@@ -123,7 +123,11 @@ class WorkerSettings(Settings):
         1000, ge=1, description="This many dead letters in a row stop the worker: a bad deployment, not bad records."
     )
     dead_letter_share: float = Field(
-        0.5, gt=0, le=1, description="More than this share of dead letters in the last 10,000 records stops the worker."
+        0.5,
+        gt=0,
+        le=1,
+        description="More than this share of dead letters stops the worker: of the last 10,000 records, or of all so "
+        "far, from `DEAD_LETTER_RUN` / `DEAD_LETTER_SHARE` on.",
     )
     http_port: int | None = Field(
         None,
