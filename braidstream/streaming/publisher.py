@@ -16,6 +16,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from braidstream.errors import FatalError, FencedError, RetriableError, UnavailableError
+from braidstream.streaming.limited_calls import LimitedCalls
 from braidstream.streaming.ports import Headers, Partition, Producer
 
 _FULL_QUEUE_WAIT = 0.1
@@ -26,8 +27,7 @@ COMMIT_EVERY = 0.1
 rest of a small batch."""
 
 OFFSETS_TIMEOUT = 15.0
-"""Seconds, longer than a transaction may last: without a limit this call has been seen to wait for ever after a
-broker's restart."""
+"""Seconds, longer than a transaction may last: see `LimitedCalls`."""
 
 
 OutRecord: TypeAlias = tuple[str, int, bytes | None, bytes | None, Headers]
@@ -135,6 +135,7 @@ class TransactionalPublisher:
         self._producer: Producer | None = None
         self._fenced = False
         self._open = False
+        self._limited_calls = LimitedCalls()
         self._log = structlog.get_logger()
 
     def start(self) -> None:
@@ -158,7 +159,11 @@ class TransactionalPublisher:
         self._open = True
 
         def send_offsets() -> None:
-            producer.send_offsets_to_transaction(offsets, group, OFFSETS_TIMEOUT)
+            call = partial(producer.send_offsets_to_transaction, offsets, group, OFFSETS_TIMEOUT)
+            try:
+                self._limited_calls.make(call, OFFSETS_TIMEOUT)
+            except TimeoutError as error:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"sending offsets: {error}")) from error
 
         try:
             self._attempt(producer.begin_transaction)
