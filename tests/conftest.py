@@ -11,7 +11,15 @@ from hypothesis import settings
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from tests.containers import docker_missing, run_kafka, run_registry
+from tests.containers import (
+    Broker,
+    docker_missing,
+    free_ports,
+    run_breakable_kafka,
+    run_kafka,
+    run_registry,
+)
+from tests.toxiproxy import Proxy, Toxiproxy, run_toxiproxy, toxiproxy_missing
 
 # A machine that is busy with other things is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -20,12 +28,18 @@ settings.load_profile("no deadline")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what is marked `docker` without Docker, and say why; in CI that is a failure."""
-    if item.get_closest_marker("docker") is None or (reason := docker_missing()) is None:
+    """What is marked `docker` needs Docker."""
+    if item.get_closest_marker("docker") is not None:
+        _require(docker_missing())
+
+
+def _require(missing: str | None) -> None:
+    """Skip a test without what it needs, and say why; in CI that is a failure."""
+    if missing is None:
         return
     if os.environ.get("CI") == "true":
-        pytest.fail(f"CI=true requires every test, and {reason}", pytrace=False)
-    pytest.skip(reason)
+        pytest.fail(f"CI=true requires every test, and {missing}", pytrace=False)
+    pytest.skip(missing)
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +69,58 @@ def kafka_container(running_kafka: tuple[DockerContainer, str]) -> DockerContain
 
 
 @pytest.fixture(scope="session")
-def registry(network: Network, kafka: str) -> Iterator[str]:
-    """The URL of a schema registry, whose subjects are named by `topic_prefix` too."""
-    with run_registry(network) as url:
-        yield url
+def running_registry(network: Network, kafka: str) -> Iterator[tuple[DockerContainer, str]]:
+    """A schema registry that all tests share: its container and its URL."""
+    with run_registry(network) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def registry(running_registry: tuple[DockerContainer, str]) -> str:
+    """The URL of that registry, whose subjects are named by `topic_prefix` too."""
+    return running_registry[1]
+
+
+@pytest.fixture(scope="session")
+def registry_container(running_registry: tuple[DockerContainer, str]) -> DockerContainer:
+    """The container of that registry."""
+    return running_registry[0]
 
 
 @pytest.fixture
 def topic_prefix() -> str:
     """What no other test has."""
     return f"test-{uuid.uuid4().hex[:12]}-"
+
+
+@pytest.fixture(scope="session")
+def toxiproxy() -> Iterator[Toxiproxy]:
+    """Toxiproxy, for proxies of which each test closes what it has broken."""
+    _require(toxiproxy_missing())
+    with run_toxiproxy() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def proxy_port() -> int:
+    """Where `proxied_kafka` listens."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture(scope="session")
+def breakable_kafka(network: Network, proxy_port: int) -> Iterator[tuple[Broker, str]]:
+    """A Kafka that tests may break, and its address behind the proxy."""
+    with run_breakable_kafka(network, proxy_port) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def broker(breakable_kafka: tuple[Broker, str]) -> Broker:
+    """The Kafka that tests may break; each mends it again."""
+    return breakable_kafka[0]
+
+
+@pytest.fixture(scope="session")
+def proxied_kafka(toxiproxy: Toxiproxy, breakable_kafka: tuple[Broker, str], proxy_port: int) -> Proxy:
+    """A proxy in front of that Kafka, which every client that comes by it stays behind."""
+    return toxiproxy.proxy("kafka", breakable_kafka[1], proxy_port)

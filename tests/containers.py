@@ -6,8 +6,8 @@ import gc
 import os
 import socket
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 
 import docker
@@ -44,46 +44,151 @@ def docker_missing() -> str | None:
     return reason
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> Sequence[int]:
+    """Ports of 127.0.0.1 that nobody listens at now."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
-_ONE_BROKER = {
-    "KAFKA_NODE_ID": "1",
+class Broker:
+    """A broker in a container, to be broken; `address` is where programs on this machine reach it."""
+
+    def __init__(self, container: DockerContainer, address: str) -> None:
+        self._container = container
+        self.address = address
+
+    def kill(self) -> None:
+        """SIGKILL: it tells nobody."""
+        self._container.get_wrapped_container().kill()
+
+    def stop(self) -> None:
+        """SIGTERM: it hands over what it leads, and ends."""
+        self._container.get_wrapped_container().stop(timeout=60)
+
+    def start(self) -> None:
+        """Start it again with what it has stored; returns before it is ready."""
+        self._container.get_wrapped_container().start()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """It stands still: connections stay open, new ones are taken, and nothing is answered."""
+        self._container.get_wrapped_container().pause()
+        try:
+            yield
+        finally:
+            self._container.get_wrapped_container().unpause()
+
+    def run(self, *command: str) -> str:
+        """Run a command in the container; what it printed. Raises `AssertionError` when it fails."""
+        code, output = self._container.get_wrapped_container().exec_run(list(command))
+        assert isinstance(output, bytes)
+        text = output.decode(errors="replace")
+        assert code == 0, text
+        return text
+
+
+_BROKER = {
     "KAFKA_PROCESS_ROLES": "broker,controller",
     "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
-    "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "1",
-    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "1",
-    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
     "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
     "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
 }
+_SMALL = {"KAFKA_HEAP_OPTS": "-Xms128m -Xmx256m"}
+
+
+def _replicated(replicas: int, in_sync: int) -> dict[str, str]:
+    """As many replicas of everything, of which so many must have a record before it is acknowledged."""
+    return {
+        "KAFKA_DEFAULT_REPLICATION_FACTOR": str(replicas),
+        "KAFKA_MIN_INSYNC_REPLICAS": str(in_sync),
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": str(replicas),
+        "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": str(replicas),
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": str(replicas),
+        "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": str(replicas),
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": str(in_sync),
+    }
+
+
+_ONE_BROKER = {
+    **_BROKER,
+    **_replicated(1, 1),
+    "KAFKA_NODE_ID": "1",
+    "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:19093",
+}
+
+
+def _listening(listeners: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Settings for listeners, given by name as the address to listen at and the address that clients are told."""
+    at = [f"{name}://{address}" for name, (address, _) in listeners.items()]
+    return {
+        "KAFKA_LISTENERS": ",".join([*at, "CONTROLLER://:19093"]),
+        "KAFKA_ADVERTISED_LISTENERS": ",".join(f"{name}://{told}" for name, (_, told) in listeners.items()),
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": ",".join(f"{name}:PLAINTEXT" for name in [*listeners, "CONTROLLER"]),
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "NETWORK",
+    }
+
+
+def _reached_at(port: int) -> tuple[str, str]:
+    # A client goes on at the address that the broker advertises: the port must be known before the broker starts.
+    return f":{port}", f"127.0.0.1:{port}"
 
 
 @contextmanager
 def run_kafka(network: Network) -> Iterator[tuple[DockerContainer, str]]:
     """Kafka with one broker: its container, and the address to bootstrap from on this machine."""
-    # A client goes on at the address that the broker advertises: the port must be known before the broker starts.
-    port = _free_port()
+    (port,) = free_ports(1)
+    listeners = _listening({"HOST": _reached_at(port), "NETWORK": (":19092", INSIDE)})
     container = (
         DockerContainer(KAFKA_IMAGE, network=network, network_aliases=["kafka"])
         .with_bind_ports(port, port)
-        .with_envs(
-            **_ONE_BROKER,
-            KAFKA_LISTENERS=f"HOST://:{port},NETWORK://:19092,CONTROLLER://:19093",
-            KAFKA_ADVERTISED_LISTENERS=f"HOST://127.0.0.1:{port},NETWORK://{INSIDE}",
-            KAFKA_INTER_BROKER_LISTENER_NAME="NETWORK",
-            KAFKA_LISTENER_SECURITY_PROTOCOL_MAP="HOST:PLAINTEXT,NETWORK:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            KAFKA_CONTROLLER_QUORUM_VOTERS="1@localhost:19093",
-        )
+        .with_envs(**_ONE_BROKER, **listeners)
     )
     with _started(container):
         yield container, f"127.0.0.1:{port}"
+
+
+@contextmanager
+def run_breakable_kafka(network: Network, proxy_port: int) -> Iterator[tuple[Broker, str]]:
+    """Kafka with one broker that may be broken; and its address for a proxy that listens at `proxy_port`.
+
+    Who comes by the proxy is told to go on at the proxy.
+    """
+    port, behind = free_ports(2)
+    proxied = (f":{behind}", f"127.0.0.1:{proxy_port}")
+    listeners = {"HOST": _reached_at(port), "PROXIED": proxied, "NETWORK": (":19092", "breakable:19092")}
+    container = (
+        DockerContainer(KAFKA_IMAGE, network=network, network_aliases=["breakable"])
+        .with_bind_ports(port, port)
+        .with_bind_ports(behind, behind)
+        .with_envs(**_ONE_BROKER, **_SMALL, **_listening(listeners))
+    )
+    with _started(container):
+        yield Broker(container, f"127.0.0.1:{port}"), f"127.0.0.1:{behind}"
+
+
+@contextmanager
+def run_kafka_cluster(network: Network) -> Iterator[list[Broker]]:
+    """Kafka with three brokers that may be broken: three replicas of everything, two of them in sync at least."""
+    voters = ",".join(f"{number}@kafka-{number}:19093" for number in (1, 2, 3))
+    containers = []
+    with ExitStack() as started:
+        for number, port in enumerate(free_ports(3), 1):
+            name = f"kafka-{number}"
+            listeners = _listening({"HOST": _reached_at(port), "NETWORK": (":19092", f"{name}:19092")})
+            container = (
+                DockerContainer(KAFKA_IMAGE, network=network, network_aliases=[name])
+                .with_bind_ports(port, port)
+                .with_envs(**_BROKER, **_replicated(3, 2), **_SMALL, **listeners)
+                .with_envs(KAFKA_NODE_ID=str(number), KAFKA_CONTROLLER_QUORUM_VOTERS=voters)
+            )
+            # None is ready before two of them run.
+            containers.append((started.enter_context(container), f"127.0.0.1:{port}"))
+        for container, _ in containers:
+            _READY.wait_until_ready(container)
+        yield [Broker(container, address) for container, address in containers]
 
 
 @contextmanager
@@ -92,12 +197,12 @@ def run_kafka_on_host() -> Iterator[str]:
 
     Linux only. The heap is what Kafka's own start script sets.
     """
-    address, controller = (f"127.0.0.1:{_free_port()}" for _ in range(2))
+    address, controller = (f"127.0.0.1:{port}" for port in free_ports(2))
     container = (
         DockerContainer(KAFKA_IMAGE)
         .with_kwargs(network_mode="host")
+        .with_envs(**_ONE_BROKER)
         .with_envs(
-            **_ONE_BROKER,
             KAFKA_HEAP_OPTS="-Xms1g -Xmx1g",
             KAFKA_LISTENERS=f"PLAINTEXT://{address},CONTROLLER://{controller}",
             KAFKA_ADVERTISED_LISTENERS=f"PLAINTEXT://{address}",
@@ -109,13 +214,16 @@ def run_kafka_on_host() -> Iterator[str]:
         yield address
 
 
+_READY = LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(90)
+
+
 def _started(container: DockerContainer) -> DockerContainer:
-    return container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(90))
+    return container.waiting_for(_READY)
 
 
 @contextmanager
-def run_registry(network: Network) -> Iterator[str]:
-    """Apicurio, which keeps its schemas in the Kafka of this network; its URL for Confluent's clients."""
+def run_registry(network: Network) -> Iterator[tuple[DockerContainer, str]]:
+    """Apicurio, which keeps its schemas in the Kafka of this network: its container, and its Confluent-like URL."""
     api = "/apis/ccompat/v7"
     container = (
         DockerContainer(REGISTRY_IMAGE, network=network)
@@ -124,4 +232,4 @@ def run_registry(network: Network) -> Iterator[str]:
         .waiting_for(HttpWaitStrategy(8080, f"{api}/subjects").for_status_code(200).with_startup_timeout(120))
     )
     with container:
-        yield f"http://127.0.0.1:{container.get_exposed_port(8080)}{api}"
+        yield container, f"http://127.0.0.1:{container.get_exposed_port(8080)}{api}"
