@@ -38,8 +38,8 @@ class Work:
     """What a batch gave: the records to publish, the states of a changelog that say so, and the partitions.
 
     The offsets of these partitions are committed with them. `counts` are for the log. The rest is for whoever measures:
-    records taken by topic, dead letters by reason, seconds in the model or the join, seconds of publishing, and of some
-    records their topics and timestamps, in milliseconds since 1970, UTC.
+    records taken and written by topic, dead letters by reason, seconds in the model or the join, seconds of publishing,
+    and of some records their topics and timestamps, in milliseconds since 1970, UTC.
     """
 
     records: list[OutRecord] = field(default_factory=list)
@@ -47,6 +47,7 @@ class Work:
     partitions: set[Partition] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     consumed: Mapping[str, int] = field(default_factory=dict)
+    produced: Mapping[str, int] = field(default_factory=dict)
     dead_letters: Counter[Reason] = field(default_factory=Counter)
     handler_seconds: float = 0.0
     transaction_seconds: float = 0.0

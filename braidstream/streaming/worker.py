@@ -14,11 +14,12 @@ import structlog
 from confluent_kafka import KafkaException, Message, TopicPartition
 
 from braidstream.errors import RetriableError, UnavailableError
-from braidstream.streaming.inbox import Batch, Inbox, timestamp_of
+from braidstream.streaming.inbox import Batch, Inbox
+from braidstream.streaming.measures import by_topic, sampled, timed
 from braidstream.streaming.observer import Observer, Turn, View
 from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor, Rest, Work
-from braidstream.streaming.publisher import Finish, OutcomeUnknown, Publisher
+from braidstream.streaming.publisher import OutcomeUnknown, Publisher
 
 LOG_EVERY = 10.0
 IDLE_WAIT = 0.25
@@ -26,8 +27,6 @@ MAX_BACKOFF = 5.0
 BACKLOG = 0.25
 """The share of the batch size from which a batch says that there is a backlog."""
 VIEW_EVERY = 1.0
-SAMPLES = 30
-"""Records of a batch, at most, whose timestamps are compared with the time at which their results are in the log."""
 
 
 class _Publication(NamedTuple):
@@ -161,21 +160,15 @@ class Worker:
             self._committed(work)
             return
         offsets = self._inbox.next_offsets(work.partitions)
-        work.timestamps = _sampled(batch.records)
         began = self._clock()
-        finish = self._timed(self._publisher.publish(work.records, work.states, offsets, batch.group), work, began)
+        finish = self._publisher.publish(work.records, work.states, offsets, batch.group)
+        finish = timed(finish, work, began, self._clock)
+        work.timestamps, work.produced = sampled(batch.records), by_topic(work)
         if len(batch.records) < BACKLOG * self._batch_size:
             finish()
             self._published(work, offsets)
         else:
             self._publication = _Publication(work, self._background.submit(finish), offsets)
-
-    def _timed(self, finish: Finish, work: Work, began: float) -> Finish:
-        def timed() -> None:
-            finish()
-            work.transaction_seconds = self._clock() - began
-
-        return timed
 
     def _published(self, work: Work, offsets: list[TopicPartition]) -> None:
         if self._publisher.commit(offsets):
@@ -291,10 +284,3 @@ def _retriable(error: RetriableError | KafkaException) -> RetriableError:
     retriable = RetriableError(error.args[0].str())
     retriable.__cause__ = error
     return retriable
-
-
-def _sampled(records: Sequence[Message]) -> list[tuple[str, int]]:
-    """Topics and timestamps of some records, evenly spread over the batch."""
-    every = -(-len(records) // SAMPLES) or 1
-    sample = [(str(record.topic()), timestamp_of(record)) for record in records[::every]]
-    return [(topic, timestamp) for topic, timestamp in sample if timestamp is not None]

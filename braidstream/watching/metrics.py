@@ -6,10 +6,7 @@ and read when it is scraped.
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import chain
-from operator import itemgetter
 
 from confluent_kafka import KafkaException
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, generate_latest
@@ -27,8 +24,6 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LATENCIES = (*_SECONDS[1:], 30, 60, 300, 900, 3600)
 _SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
-
-_topic_of = itemgetter(0)
 
 
 class Metrics:
@@ -98,7 +93,7 @@ class Metrics:
         """Count what a batch gave."""
         for topic, records in work.consumed.items():
             self._consumed.labels(topic).inc(records)
-        for topic, records in Tally(map(_topic_of, chain(work.records, work.states))).items():
+        for topic, records in work.produced.items():
             self._produced.labels(topic).inc(records)
         for (stage, exception), letters in work.dead_letters.items():
             self._dead.labels(stage, exception).inc(letters)
@@ -107,8 +102,9 @@ class Metrics:
             self._handler.observe(work.handler_seconds)
         self._transaction.observe(work.transaction_seconds)
         now = self._now()
+        latencies = {topic: self._end_to_end.labels(topic) for topic in dict(work.timestamps)}
         for topic, timestamp in work.timestamps:
-            self._end_to_end.labels(topic).observe(max(0, now - timestamp) / 1000)
+            latencies[topic].observe(max(0, now - timestamp) / 1000)
         for name, count in work.counts.items():
             if (counter := self._outcomes.get(name)) is not None:
                 counter.inc(count)
@@ -149,6 +145,9 @@ def _outcomes(registry: CollectorRegistry) -> Mapping[str, Counter]:
         ),
         "orphans": Counter(
             "braidstream_orphans", "Subjects dropped of which only predictions came.", registry=registry
+        ),
+        "forgotten_early": Counter(
+            "braidstream_forgotten_early", "Subjects forgotten before REMEMBER was over.", registry=registry
         ),
         "repeated_events": repeats.labels("event"),
         "repeated_predictions": repeats.labels("prediction"),
@@ -219,3 +218,6 @@ def _held(gauges: Mapping[str, int]) -> Iterator[Metric]:
     subjects.add_metric(["waiting"], gauges["waiting"])
     subjects.add_metric(["closed"], gauges["subjects_held"] - gauges["open"] - gauges["waiting"])
     yield subjects
+    left = GaugeMetricFamily("braidstream_restore_records_left", "Records of the changelog still to be read.")
+    left.add_metric([], gauges["restoring"])
+    yield left

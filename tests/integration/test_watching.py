@@ -116,6 +116,13 @@ def test_a_worker_says_what_it_lacks_until_it_is_ready(make: Make, sample: Path)
         bare.wait_for(lambda: bare.decided() == 300, "decisions")
         _check_metrics(bare, duration, decision)
 
+        bare.stop(decision)
+        again = bare.start("decision_service", EXPECTED_MODELS="duration")
+        bare.wait_until_started()
+        # Behind the last prediction there is still the end of its transaction.
+        bare.wait_for(partial(_has_no_lag, bare, again), "the end of every lag after a restart")
+        assert metric(bare, again, "braidstream_lag_records") == 0
+
 
 def _has_no_lag(pipeline: RidePipeline, worker: Worker) -> bool:
     lags = series(pipeline, worker, "braidstream_lag_records") + series(pipeline, worker, "braidstream_lag_seconds")

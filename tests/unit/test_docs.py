@@ -143,7 +143,7 @@ def _exported() -> dict[str, tuple[str, set[str]]]:
         metrics = kit.watcher.metrics
         assert metrics is not None
         metrics.describe(group="g", model="m", model_version="1")
-        metrics.committed(Work(timestamps=[("ride_started", 0)]))
+        metrics.committed(Work(consumed={"ride_started": 1}, timestamps=[("ride_started", 0)]))
         readings = {Partition("t", 0): Reading(0, 0, 0, paused=False)}
         metrics.viewed(View(readings, kit.processor.gauges(), {"lost": 1}, drained=True))
         for family in metrics.registry.collect():

@@ -165,6 +165,7 @@ def test_what_is_held_is_told_by_state() -> None:
     view_again(kit)
     held = {state: value(kit, "subjects", state=state) for state in ("open", "waiting", "closed")}
     assert held == {"open": 2, "waiting": 1, "closed": 1}
+    assert value(kit, "restore_records_left") == 0
 
 
 def test_a_decision_that_is_late_is_counted() -> None:
@@ -193,7 +194,9 @@ def make_metrics() -> Metrics:
 
 def test_the_end_to_end_latency_is_from_the_records_timestamp() -> None:
     metrics = make_metrics()
-    metrics.committed(Work(timestamps=[("rides", NOW - 1500), ("rides", NOW - 200), ("rides", NOW + 50)]))
+    metrics.committed(
+        Work(consumed={"rides": 3}, timestamps=[("rides", NOW - 1500), ("rides", NOW - 200), ("rides", NOW + 50)])
+    )
     found = metrics.registry.get_sample_value
     assert found("braidstream_end_to_end_seconds_count", {"topic": "rides"}) == 3
     assert found("braidstream_end_to_end_seconds_sum", {"topic": "rides"}) == pytest.approx(1.7)
