@@ -15,6 +15,7 @@ from braidstream.errors import FatalError, RetriableError, UnavailableError
 from braidstream.streaming.ports import Consumer, Partition, is_lasting, partition_of
 
 _CALL_TIMEOUT = 10.0
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Inbox:
         hold_new: bool = False,
         patience: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._consumer = consumer
         self._topics = list(topics)
@@ -100,6 +102,7 @@ class Inbox:
         self._hold_new = hold_new
         self._patience = patience
         self._clock = clock
+        self._sleep = sleep
         self._next: dict[Partition, int] = {}
         self._read_at: dict[Partition, int | None] = {}
         self._paused: set[Partition] = set()
@@ -257,18 +260,32 @@ class Inbox:
                 tp.offset = self._consumer.get_watermark_offsets(tp, timeout=_CALL_TIMEOUT, cached=False)[0]
         return starts
 
+    def _await_starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Where to begin; nothing when that cannot be had in time, which ends the worker after the callback.
+
+        A coordinator that has moved, or loads, says so at once and is asked again.
+        """
+        deadline = self._clock() + self._patience
+        while partitions:
+            try:
+                return self._starts(partitions, max(_PAUSE, deadline - self._clock()))
+            except KafkaException as error:
+                if is_lasting(error.args[0]) or self._clock() >= deadline:
+                    self._failure = UnavailableError(f"the committed offsets of {self._topics} cannot be had: {error}")
+                    break
+            self._sleep(_PAUSE)
+        return []
+
     # A callback that raises makes librdkafka drop the batch while the position moves on: note it, raise it after.
 
     def _on_assign(self, _: Any, partitions: list[TopicPartition]) -> None:
-        try:
-            starts = self._starts(partitions, self._patience) if partitions else []
-        except KafkaException as error:
-            self._failure = UnavailableError(f"the committed offsets of {self._topics} cannot be had: {error}")
-            starts = []
+        starts = self._await_starts(partitions)
+        # What is not assigned cannot be given back: librdkafka refuses that, and then never closes the consumer.
+        assigned = starts or partitions
         if self._eager:
-            self._consumer.assign(starts)
+            self._consumer.assign(assigned)
         else:
-            self._consumer.incremental_assign(starts)
+            self._consumer.incremental_assign(assigned)
         new = [_of(tp) for tp in starts]
         self._next |= {partition: tp.offset for partition, tp in zip(new, starts, strict=True)}
         self._changes.assigned += new

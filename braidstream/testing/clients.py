@@ -90,7 +90,9 @@ class FakeConsumer:
             self._readings[_partition(tp)] = _Reading(tp.offset if tp.offset >= 0 else start)
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
-        """Read these partitions no more; they are paused no more either."""
+        """Read these partitions no more; they are paused no more either. Refused when one is not being read."""
+        if unknown := {_partition(tp) for tp in partitions} - self._readings.keys():
+            raise KafkaException(KafkaError(KafkaError._INVALID_ARG, f"not assigned: {sorted(unknown)}"))
         for tp in partitions:
             del self._readings[_partition(tp)]
             self._paused.discard(_partition(tp))
@@ -195,8 +197,8 @@ class FakeConsumer:
         if member not in group:
             self._member = Member(member.topics)
             group.join(self._member)
-            if self._readings:
-                self._callbacks[2](self, _tps(self._readings))
+            if member.assigned:
+                self._callbacks[2](self, _tps(member.assigned))
             return True
         if group.waits_for(member):
             if self._eager and self._readings:

@@ -6,13 +6,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from braidstream.errors import RetriableError, UnavailableError
 from braidstream.streaming.inbox import Batch, Inbox
 from braidstream.streaming.ports import Partition
 from braidstream.testing.broker import FakeBroker
-from braidstream.testing.clients import FakeConsumer
 
 ALL = [Partition("events", number) for number in range(4)]
 
@@ -165,10 +164,47 @@ def test_offsets_that_are_refused_can_be_tried_again(broker: FakeBroker) -> None
 
 def test_committed_offsets_that_cannot_be_had_stop_the_worker(broker: FakeBroker) -> None:
     """In the callback of the rebalance nothing may be raised: it comes after."""
-    inbox = make_inbox(broker)
+    inbox = make_inbox(broker, patience=0.0)
     broker.fail_next("committed", KafkaError(KafkaError._TIMED_OUT))
     with pytest.raises(UnavailableError, match=r"the committed offsets of \['events'\] cannot be had"):
         take(inbox)
+
+
+def test_a_coordinator_that_has_moved_is_asked_again(broker: FakeBroker) -> None:
+    slept: list[float] = []
+    inbox = make_inbox(broker, patience=1.0, clock=lambda: sum(slept), sleep=slept.append)
+    for _ in range(3):
+        broker.fail_next("committed", KafkaError(KafkaError.NOT_COORDINATOR))
+    take(inbox)
+    assert set(inbox.owned) == set(ALL)
+    assert len(slept) == 3
+
+
+def test_a_lasting_error_is_not_asked_again(broker: FakeBroker) -> None:
+    slept: list[float] = []
+    inbox = make_inbox(broker, patience=1.0, clock=lambda: sum(slept), sleep=slept.append)
+    broker.fail_next("committed", KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+    with pytest.raises(UnavailableError):
+        take(inbox)
+    assert slept == []
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_partitions_that_are_lost_before_they_could_begin_are_given_back(broker: FakeBroker, eager: bool) -> None:
+    """librdkafka hangs in `close` when it is refused what it asks back."""
+    consumer = broker.consumer("group", eager=eager)
+    inbox = Inbox(consumer, ["events"], eager=eager, patience=0.0)
+    inbox.subscribe(before_revoke=lambda: None)
+
+    def lose() -> None:
+        broker.expire_member(consumer)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    broker.run_before("committed", lose)
+    with pytest.raises(UnavailableError, match="cannot be had"):
+        take(inbox)
+    assert inbox.rebalances["lost"] == 1
+    inbox.close()
 
 
 def test_what_a_killed_member_was_about_to_commit_is_waited_for(broker: FakeBroker) -> None:
@@ -217,70 +253,3 @@ def test_records_taken_before_the_session_ended_are_not_handed_over(broker: Fake
         take(inbox)
     inbox.go_back()
     assert {offset.offset for offset in inbox.next_offsets(ALL)} == {0}
-
-
-def test_a_member_is_assigned_when_the_group_has_answered_also_with_nothing(broker: FakeBroker) -> None:
-    """A fifth member of a group of four partitions."""
-    inboxes = [make_inbox(broker, eager=False) for _ in range(5)]
-    assert {inbox.assigned for inbox in inboxes} == {False}
-    for _ in range(10):
-        for inbox in inboxes:
-            take(inbox)
-    assert {inbox.assigned for inbox in inboxes} == {True}
-    assert sorted(len(inbox.owned) for inbox in inboxes) == [0, 1, 1, 1, 1]
-
-
-def test_a_member_that_was_thrown_out_is_not_assigned_until_it_is_back(broker: FakeBroker) -> None:
-    consumer = broker.consumer("group", eager=False)
-    inbox = Inbox(consumer, ["events"], eager=False)
-    told: list[bool] = []
-    inbox.subscribe(before_revoke=lambda: None)
-    take(inbox)
-    broker.expire_member(consumer)
-    broker.run_before("committed", lambda: told.append(inbox.assigned))
-    take(inbox)
-    assert (told, inbox.assigned) == ([False], True)
-    assert inbox.rebalances == {"assigned": 2, "revoked": 0, "lost": 1}
-
-
-def test_giving_everything_up_for_a_rebalance_is_no_answer(broker: FakeBroker) -> None:
-    first = make_inbox(broker)
-    take(first)
-    second = make_inbox(broker)
-    take(first)
-    assert (first.assigned, second.assigned) == (False, False)
-    take(second)
-    take(first)
-    assert (first.assigned, second.assigned) == (True, True)
-    assert first.rebalances == {"assigned": 2, "revoked": 1, "lost": 0}
-
-
-class Silent(FakeConsumer):
-    """Is never called back: as a member of a group of the new protocol that is given nothing."""
-
-    def subscribe(self, topics: list[str], **_: Any) -> None:
-        super().subscribe(topics, on_assign=_nothing, on_revoke=_nothing, on_lost=_nothing)
-
-
-def _nothing(_: Any, partitions: list[TopicPartition]) -> None:
-    """Hear nothing."""
-
-
-def test_a_silent_group_has_answered_when_its_metadata_changes(broker: FakeBroker) -> None:
-    inbox = Inbox(Silent(broker, "group", eager=False), ["events"], eager=False, silent=True)
-    inbox.subscribe(before_revoke=lambda: None)
-    assert not inbox.assigned
-    take(inbox)
-    assert inbox.assigned
-
-
-def test_a_reading_says_how_far_a_partition_is_read_and_whether_it_is_paused(broker: FakeBroker) -> None:
-    inbox = make_inbox(broker)
-    take(inbox)
-    inbox.pause([ALL[1]])
-    take(inbox)
-    readings = inbox.readings()
-    assert [(readings[at].position, readings[at].end, readings[at].paused) for at in ALL[:2]] == [
-        (3, 3, False),
-        (0, 3, True),
-    ]
