@@ -12,6 +12,7 @@ from braidstream.errors import RetriableError, UnavailableError
 from braidstream.streaming.inbox import Batch, Inbox
 from braidstream.streaming.ports import Partition
 from braidstream.testing.broker import FakeBroker
+from braidstream.testing.clients import FakeConsumer
 
 ALL = [Partition("events", number) for number in range(4)]
 
@@ -253,3 +254,70 @@ def test_records_taken_before_the_session_ended_are_not_handed_over(broker: Fake
         take(inbox)
     inbox.go_back()
     assert {offset.offset for offset in inbox.next_offsets(ALL)} == {0}
+
+
+def test_a_member_is_assigned_when_the_group_has_answered_also_with_nothing(broker: FakeBroker) -> None:
+    """A fifth member of a group of four partitions."""
+    inboxes = [make_inbox(broker, eager=False) for _ in range(5)]
+    assert {inbox.assigned for inbox in inboxes} == {False}
+    for _ in range(10):
+        for inbox in inboxes:
+            take(inbox)
+    assert {inbox.assigned for inbox in inboxes} == {True}
+    assert sorted(len(inbox.owned) for inbox in inboxes) == [0, 1, 1, 1, 1]
+
+
+def test_a_member_that_was_thrown_out_is_not_assigned_until_it_is_back(broker: FakeBroker) -> None:
+    consumer = broker.consumer("group", eager=False)
+    inbox = Inbox(consumer, ["events"], eager=False)
+    told: list[bool] = []
+    inbox.subscribe(before_revoke=lambda: None)
+    take(inbox)
+    broker.expire_member(consumer)
+    broker.run_before("committed", lambda: told.append(inbox.assigned))
+    take(inbox)
+    assert (told, inbox.assigned) == ([False], True)
+    assert inbox.rebalances == {"assigned": 2, "revoked": 0, "lost": 1}
+
+
+def test_giving_everything_up_for_a_rebalance_is_no_answer(broker: FakeBroker) -> None:
+    first = make_inbox(broker)
+    take(first)
+    second = make_inbox(broker)
+    take(first)
+    assert (first.assigned, second.assigned) == (False, False)
+    take(second)
+    take(first)
+    assert (first.assigned, second.assigned) == (True, True)
+    assert first.rebalances == {"assigned": 2, "revoked": 1, "lost": 0}
+
+
+class Silent(FakeConsumer):
+    """Is never called back: as a member of a group of the new protocol that is given nothing."""
+
+    def subscribe(self, topics: list[str], **_: Any) -> None:
+        super().subscribe(topics, on_assign=_nothing, on_revoke=_nothing, on_lost=_nothing)
+
+
+def _nothing(_: Any, partitions: list[TopicPartition]) -> None:
+    """Hear nothing."""
+
+
+def test_a_silent_group_has_answered_when_its_metadata_changes(broker: FakeBroker) -> None:
+    inbox = Inbox(Silent(broker, "group", eager=False), ["events"], eager=False, silent=True)
+    inbox.subscribe(before_revoke=lambda: None)
+    assert not inbox.assigned
+    take(inbox)
+    assert inbox.assigned
+
+
+def test_a_reading_says_how_far_a_partition_is_read_and_whether_it_is_paused(broker: FakeBroker) -> None:
+    inbox = make_inbox(broker)
+    take(inbox)
+    inbox.pause([ALL[1]])
+    take(inbox)
+    readings = inbox.readings()
+    assert [(readings[at].position, readings[at].end, readings[at].paused) for at in ALL[:2]] == [
+        (3, 3, False),
+        (0, 3, True),
+    ]
