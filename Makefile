@@ -2,13 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-quick lock clean
+.PHONY: demo test chaos lint bench bench-quick lock clean
 
 demo: .venv/runtime.stamp ## trips in, decisions out: make demo [TRIPS=file] [RIDES=20000]
 	@$(BIN)/braidstream demo $(if $(TRIPS),--trips "$(TRIPS)") $(if $(RIDES),--rides $(RIDES))
 
 test: .venv/dev.stamp ## everything that can be tested here
 	@$(BIN)/python -m pytest
+
+chaos: .venv/dev.stamp ## break everything, then look for what was lost: make chaos [SECONDS=600] [SEED=n] [PROTOCOL=consumer] [GUARANTEE=at_least_once]
+	@$(BIN)/python -m tests.faults $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(GUARANTEE),--guarantee $(GUARANTEE)) \
+	  $(if $(MARKDOWN),--markdown "$(MARKDOWN)")
 
 lint: .venv/dev.stamp ## format, lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -169,6 +169,33 @@ def run_breakable_kafka(network: Network, proxy_port: int) -> Iterator[tuple[Bro
         yield Broker(container, f"127.0.0.1:{port}"), f"127.0.0.1:{behind}"
 
 
+_HASTY = {
+    "KAFKA_GROUP_CONSUMER_MIN_SESSION_TIMEOUT_MS": "6000",
+    "KAFKA_GROUP_CONSUMER_SESSION_TIMEOUT_MS": "6000",
+    "KAFKA_GROUP_CONSUMER_MIN_HEARTBEAT_INTERVAL_MS": "1000",
+    "KAFKA_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS": "1000",
+    # A killed broker that comes back is refused until its session is over. A transaction that is aborted before that
+    # may stay open for ever in __consumer_offsets (seen with 4.3.1), so the first are aborted after it.
+    "KAFKA_BROKER_SESSION_TIMEOUT_MS": "3000",
+    "KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": "500",
+    "KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": "5000",
+}
+
+
+@contextmanager
+def run_hasty_kafka(network: Network) -> Iterator[Broker]:
+    """Kafka with one broker that may be broken, and that gives up silent workers in seconds, with either protocol."""
+    (port,) = free_ports(1)
+    listeners = _listening({"HOST": _reached_at(port), "NETWORK": (":19092", "hasty:19092")})
+    container = (
+        DockerContainer(KAFKA_IMAGE, network=network, network_aliases=["hasty"])
+        .with_bind_ports(port, port)
+        .with_envs(**_ONE_BROKER, **_SMALL, **_HASTY, **listeners)
+    )
+    with _started(container):
+        yield Broker(container, f"127.0.0.1:{port}")
+
+
 @contextmanager
 def run_kafka_cluster(network: Network) -> Iterator[list[Broker]]:
     """Kafka with three brokers that may be broken: three replicas of everything, two of them in sync at least."""
