@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -131,15 +132,20 @@ def test_a_deadline_outlives_the_service_and_a_late_prediction_makes_a_revision(
     pipeline.wait_for(lambda: len(pipeline.records(RIDES.decision_state.name)) >= 400, "open decisions")
     first.send_signal(signal.SIGKILL)
     first.wait()
+    killed_at = datetime.now(UTC)
     # The deadline is kept in the changelog: it is the first service's, not this one's.
-    pipeline.start("decision_service", DECISION_DEADLINE="3600")
+    second = pipeline.start("decision_service", DECISION_DEADLINE="3600")
+    pipeline.wait_for(lambda: (answer := pipeline.answer_of(second)) is not None and answer.ready, "readiness")
+    ready_at = datetime.now(UTC)
     pipeline.wait_for(lambda: pipeline.decided() == 200, "partial decisions")
     for decisions in pipeline.decisions().values():
         (decision,) = decisions
         assert decision.missing == ["tip"]
         assert not decision.complete
         assert decision.action == "review"
-        assert (decision.decided_at - decision.opened_at).total_seconds() >= 25
+        assert decision.opened_at < killed_at
+        deadline = decision.opened_at + timedelta(seconds=25)
+        assert deadline <= decision.decided_at < max(deadline, ready_at) + timedelta(seconds=10)
 
     pipeline.start("consumers.tip")
     pipeline.wait_for(lambda: len(pipeline.records(RIDES.decisions.name)) == 400, "revisions")
