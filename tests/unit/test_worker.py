@@ -277,6 +277,42 @@ def test_a_model_that_fails_for_a_ride_costs_only_that_ride() -> None:
     assert (letter.key, letter.stage, letter.reason) == (b"ride-3", "TRANSFORMATION", "no distance")
 
 
+@pytest.mark.parametrize(("count", "calls"), [(150, 170), (5000, 1020)])
+def test_a_model_that_fails_for_every_ride_stops_the_worker_and_empties_nothing(
+    guarantee: str, count: int, calls: int
+) -> None:
+    called: list[int] = []
+
+    def broken(events: Sequence[RideStarted]) -> list[float]:
+        called.append(len(events))
+        raise KeyError("surge")
+
+    kit = make_kit(predict=broken, processing_guarantee=guarantee, broker=FakeBroker(partitions=1))
+    for event in rides(count):
+        kit.broker.send("ride_started", key=event.ride_id.encode(), value=kit.encode(event))
+    with pytest.raises(FatalError, match=r"(?s)KeyError: 'surge'.*it goes on at the first record of this batch"):
+        kit.run()
+    assert len(called) <= calls
+    assert kit.dead_letters == kit.predictions == []
+    assert kit.broker.committed("kit") == {}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_what_ends_the_process_in_the_middle_of_a_batch_commits_nothing(error: type[BaseException]) -> None:
+    def ends(events: Sequence[RideStarted]) -> list[float]:
+        if any(event.ride_id == "ride-3" for event in events):
+            raise error
+        return distances(events)
+
+    kit = make_kit(predict=ends)
+    for event in rides(8):
+        kit.broker.send("ride_started", key=event.ride_id.encode(), value=kit.encode(event))
+    with pytest.raises(FatalError if error is MemoryError else error):
+        kit.worker.run()
+    assert kit.predictions == kit.dead_letters == []
+    assert kit.broker.committed("kit") == {}
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "fast"])
 def test_a_prediction_that_is_no_number_is_a_dead_letter(value: Any) -> None:
     kit = make_kit(predict=lambda events: [value if event.ride_id == "ride-1" else 1.0 for event in events])
