@@ -293,7 +293,7 @@ def test_a_model_that_fails_for_every_ride_stops_the_worker_and_empties_nothing(
     with pytest.raises(FatalError, match=r"(?s)KeyError: 'surge'.*it goes on at the first record of this batch"):
         kit.run()
     assert len(called) <= calls
-    assert kit.dead_letters == kit.predictions == []
+    assert (kit.dead_letters, kit.predictions) == ([], [])
     assert kit.broker.committed("kit") == {}
 
 
@@ -309,7 +309,7 @@ def test_what_ends_the_process_in_the_middle_of_a_batch_commits_nothing(error: t
         kit.broker.send("ride_started", key=event.ride_id.encode(), value=kit.encode(event))
     with pytest.raises(FatalError if error is MemoryError else error):
         kit.worker.run()
-    assert kit.predictions == kit.dead_letters == []
+    assert (kit.predictions, kit.dead_letters) == ([], [])
     assert kit.broker.committed("kit") == {}
 
 
