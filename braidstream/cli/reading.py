@@ -95,7 +95,7 @@ def read(
     positions = dict(starts)
     deadline = time.monotonic() + timeout
     while ends is None or (unread := [number for number, end in ends.items() if positions[number] < end]):
-        for message in consumer.consume(_AT_ONCE, _WAIT):
+        for message in _take(consumer):
             if (error := message.error()) is not None:
                 if is_lasting(error):
                     raise FatalError(f"{topic} cannot be read: {error.str()}")
@@ -111,6 +111,12 @@ def read(
                 f"partitions {unread} of {topic} were not read to their end: nothing came for {timeout:g} s "
                 "(BROKER_TIMEOUT). Is the broker up, or does an open transaction hold readers back?"
             )
+
+
+def _take(consumer: Any) -> list[Any]:
+    """What is there: a record is not kept waiting for others."""
+    first: list[Any] = consumer.consume(1, _WAIT)
+    return [*first, *consumer.consume(_AT_ONCE - 1, 0)] if first else first
 
 
 def _positions(consumer: Any, topic: str, before: Mapping[int, int]) -> dict[int, int]:

@@ -116,7 +116,8 @@ def test_a_mended_worker_processes_what_is_sent_back_and_nobody_else_does(pipeli
         "tests.integration.touchy_duration", FAILING_ZONE=str(BAD_ZONE), MODEL_URI=str(models / "duration")
     )
     pipeline.start("consumers.tip")
-    pipeline.start("decision_service", DECISION_DEADLINE="5")
+    pipeline.start("decision_service", DECISION_DEADLINE="10")
+    pipeline.wait_until_started()
     send(pipeline, [BAD_ZONE, 75, BAD_ZONE, 75])
     pipeline.wait_for(lambda: pipeline.decided() == 4, "decisions, two of them partial")
 
@@ -247,9 +248,8 @@ def test_a_replay_that_begins_ends_the_one_before(settings: dict[str, str]) -> N
 def test_what_cannot_be_sent_back_is_named_and_the_rest_goes_on(settings: dict[str, str]) -> None:
     settings = {**settings, "TOPIC_PREFIX": f"{settings['TOPIC_PREFIX']}small-"}
     small = NewTopic(f"{settings['TOPIC_PREFIX']}ride_started", 3, 1, config={"max.message.bytes": "2000"})
-    AdminClient({"bootstrap.servers": settings["KAFKA_BOOTSTRAP_SERVERS"]}).create_topics([small])[small.topic].result(
-        20
-    )
+    admin = AdminClient({"bootstrap.servers": settings["KAFKA_BOOTSTRAP_SERVERS"]})
+    admin.create_topics([small])[small.topic].result(20)
     create_topics(settings)
     write_letters(settings, 5)
     write_letters(settings, 1, topic=b"gone", group="gone")
