@@ -51,5 +51,5 @@ def main() -> None:
     Examples:
       braidstream topics create
       braidstream tail decisions
-      braidstream tail dead_letters --from-beginning --json
+      braidstream dlq list --summary
     """

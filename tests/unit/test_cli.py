@@ -61,7 +61,12 @@ def braidstream(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("topics",), ("topics", "create"), ("topics", "check"), ("health",), ("tail",)], ids=" ".join
+    "command",
+    [
+        *((), ("topics",), ("topics", "create"), ("topics", "check"), ("health",), ("tail",)),
+        *(("dlq",), ("dlq", "list"), ("dlq", "show"), ("dlq", "replay")),
+    ],
+    ids=" ".join,
 )
 def test_every_command_has_help(command: tuple[str, ...]) -> None:
     result = braidstream(*command, "--help")
