@@ -183,7 +183,7 @@ def decision_processor(
 def make_worker(settings: WorkerSettings, group: str, processor: Processor, observer: Observer) -> Worker:
     """A worker of this group on the broker of the settings."""
     assignment: clients.Assignment = "range" if processor.joins else "cooperative"
-    outage = Outage(topics.answers(clients.admin(settings)), settings.broker_timeout)
+    outage = Outage(topics.answers(clients.admin(settings)), settings.bootstrap_servers, settings.broker_timeout)
     consumer = clients.worker_consumer(settings, group, assignment, outage.heard)
     inbox = Inbox(
         consumer,
@@ -191,6 +191,7 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor, obse
         eager=clients.is_eager(settings, assignment),
         silent=clients.is_silent(settings),
         hold_new=processor.joins,
+        offsets_command=f"kafka-consumer-groups.sh --bootstrap-server {settings.bootstrap_servers} --group {group}",
         patience=settings.broker_timeout,
     )
     publisher: Publisher

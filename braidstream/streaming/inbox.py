@@ -12,6 +12,8 @@ import structlog
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, Message, TopicPartition
 
 from braidstream.errors import FatalError, RetriableError, UnavailableError
+from braidstream.streaming import gaps
+from braidstream.streaming.gaps import Gap
 from braidstream.streaming.ports import Consumer, Partition, is_lasting, partition_of
 
 _CALL_TIMEOUT = 10.0
@@ -66,6 +68,16 @@ def _last_of_each(records: Iterable[Message]) -> dict[tuple[Any, Any], Message]:
     return {(record.topic(), record.partition()): record for record in records}
 
 
+def _why_not_told(exception: KafkaException) -> str:
+    """Why the committed offsets are not told."""
+    error: KafkaError = exception.args[0]
+    if error.code() != KafkaError._TIMED_OUT:
+        return error.str()
+    return (
+        f"{error.str()} (with the broker up, what holds them back is a transaction: kafka-transactions.sh find-hanging)"
+    )
+
+
 def timestamp_of(record: Message) -> int | None:
     """Milliseconds since 1970, UTC; None where the record has none."""
     kind, at = record.timestamp()
@@ -77,8 +89,9 @@ class Inbox:
 
     `eager` says that a rebalance gives up everything first (see `clients.is_eager`), `silent` that the group does not
     call back when it gives nothing (see `clients.is_silent`). New partitions start out paused when `hold_new` is set,
-    so that nothing of them is read before the caller says so. `patience` bounds, in seconds, the wait for the committed
-    offsets of new partitions: those of a killed worker are told when its transaction has run out.
+    so that nothing of them is read before the caller says so. `offsets_command` begins the command line by which the
+    offsets of the group are reset. `patience` bounds, in seconds, the wait for the committed offsets of new partitions:
+    those of a killed worker are told when its transaction has run out.
     """
 
     def __init__(
@@ -89,6 +102,7 @@ class Inbox:
         eager: bool,
         silent: bool = False,
         hold_new: bool = False,
+        offsets_command: str = "kafka-consumer-groups.sh",
         patience: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -100,6 +114,7 @@ class Inbox:
         self._group: Any = None
         self._outside: list[Any] = []
         self._hold_new = hold_new
+        self._offsets_command = offsets_command
         self._patience = patience
         self._clock = clock
         self._sleep = sleep
@@ -178,7 +193,7 @@ class Inbox:
             for tp in self._starts([TopicPartition(*partition) for partition in self._next], _CALL_TIMEOUT):
                 self._seek(tp)
         except KafkaException as error:
-            raise RetriableError(f"cannot go back to the committed offsets: {error}") from error
+            raise RetriableError(f"cannot go back to the committed offsets: {_why_not_told(error)}") from error
 
     def commit(self, offsets: list[TopicPartition]) -> None:
         """Commit offsets without a transaction, and wait for it; raises `RetriableError` when the group refuses."""
@@ -202,17 +217,23 @@ class Inbox:
 
     def _heed(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise FatalError(
-                f"{message.topic()} [{message.partition()}]: the committed offset no longer exists ({error.str()}). "
-                "Records were deleted before they were processed. To go on at the earliest or latest record, reset "
-                "the group's offsets, for example with kafka-consumer-groups.sh --reset-offsets."
-            )
+            raise gaps.error(self._gaps(partition_of(message)), self._offsets_command)
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             self._log.error("this worker was too slow and lost its partitions", detail=error.str())
         elif is_lasting(error):
             raise FatalError(f"{message.topic() or 'consumer'}: {error.str()}")
         else:
             self._log.warning("consumer", detail=error.str())
+
+    def _gaps(self, found: Partition) -> list[Gap]:
+        """What is missing of this partition, and of the others that this member owns."""
+        every = []
+        for partition, offset in self._next.items():
+            tp = TopicPartition(*partition)
+            first, end = self._consumer.get_watermark_offsets(tp, timeout=_CALL_TIMEOUT, cached=False)
+            if partition == found or not first <= offset <= end:
+                every.append(Gap(partition, offset, first, end))
+        return sorted(every)
 
     def _readable(self, records: list[Message]) -> list[Message]:
         """The records of partitions that are owned and not paused; paused ones are put back."""
@@ -271,7 +292,8 @@ class Inbox:
                 return self._starts(partitions, max(_PAUSE, deadline - self._clock()))
             except KafkaException as error:
                 if is_lasting(error.args[0]) or self._clock() >= deadline:
-                    self._failure = UnavailableError(f"the committed offsets of {self._topics} cannot be had: {error}")
+                    what = f"the committed offsets of {', '.join(self._topics)} cannot be had"
+                    self._failure = UnavailableError(f"{what}: {_why_not_told(error)}")
                     break
             self._sleep(_PAUSE)
         return []

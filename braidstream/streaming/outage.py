@@ -17,11 +17,14 @@ _ASK_EVERY = 5.0
 class Outage:
     """Counts the time since librdkafka lost every broker; `answers` asks whether one is back.
 
-    `limit` is in seconds.
+    `at` is where the brokers should be, `limit` is in seconds.
     """
 
-    def __init__(self, answers: Callable[[], bool], limit: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, answers: Callable[[], bool], at: str, limit: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._answers = answers
+        self._at = at
         self._limit = limit
         self._clock = clock
         self._since: float | None = None
@@ -35,7 +38,7 @@ class Outage:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._log.warning("kafka", name=error.name(), detail=error.str())
         elif self._since is None:
-            self._log.warning("no broker can be reached", giving_up_after_seconds=self._limit)
+            self._log.warning("no broker can be reached", at=self._at, giving_up_after_seconds=self._limit)
             self._since = self._asked_at = self._clock()
 
     def check(self, records: int) -> None:
@@ -47,7 +50,9 @@ class Outage:
             return
         self._asked_at = now
         if records or self._answers():
-            self._log.info("a broker answers again", after_seconds=round(now - self._since, 1))
+            self._log.info("a broker answers again", at=self._at, after_seconds=round(now - self._since, 1))
             self._since = None
         elif now - self._since >= self._limit:
-            raise UnavailableError(f"no broker has answered for {now - self._since:.0f} s (BROKER_TIMEOUT)")
+            raise UnavailableError(
+                f"no broker at {self._at} has answered for {now - self._since:.0f} s (BROKER_TIMEOUT)"
+            )

@@ -26,8 +26,8 @@ COMMIT_EVERY = 0.1
 """Seconds. A worker without transactions that is killed leaves so much to be done again; a commit takes as long as the
 rest of a small batch."""
 
-OFFSETS_TIMEOUT = 15.0
-"""Seconds, longer than a transaction may last: see `LimitedCalls`."""
+OFFSETS_TIMEOUT = 10.0
+"""Seconds, as long as a transaction may last: see `LimitedCalls`."""
 
 
 OutRecord: TypeAlias = tuple[str, int, bytes | None, bytes | None, Headers]

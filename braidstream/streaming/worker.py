@@ -124,7 +124,7 @@ class Worker:
             return 0
         if self._clock() - self._failed_at > MAX_BACKOFF:
             # Nothing has failed since: what did may have gone to another worker.
-            self._failing_since = None
+            self._note_success()
         self._outage.check(records)
         self._tell(failing=None)
         return records
@@ -172,7 +172,7 @@ class Worker:
 
     def _published(self, work: Work, offsets: list[TopicPartition]) -> None:
         if self._publisher.commit(offsets):
-            self._failing_since = None
+            self._note_success()
         self._committed(work)
         self._observer.committed(work)
 
@@ -234,6 +234,12 @@ class Worker:
         self._log.warning("going back to the committed offsets", reason=str(error), after_seconds=wait)
         self._tell(failing=str(error))
         self._sleep(wait)
+
+    def _note_success(self) -> None:
+        if self._failing_since is not None:
+            seconds = round(self._clock() - self._failing_since, 1)
+            self._log.info("works again", failures=self._failures, after_seconds=seconds)
+            self._failing_since = None
 
     def _tell(self, failing: str | None) -> None:
         self._observer.turned(

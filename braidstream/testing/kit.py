@@ -163,7 +163,7 @@ class _Kit(Generic[E]):
             linger=0,
             give_up_after=self._settings.broker_timeout,
             observer=self.watcher,
-            outage=Outage(lambda: True, self._settings.broker_timeout, self._seconds),
+            outage=Outage(lambda: True, "memory", self._settings.broker_timeout, self._seconds),
             background=self._make_background(),
             clock=self._seconds,
             sleep=self.sleep,

@@ -19,7 +19,7 @@ class Broker:
         self.now = 100.0
         self.is_up = False
         self.asked = 0
-        self.outage = Outage(self._answers, limit=60, clock=lambda: self.now)
+        self.outage = Outage(self._answers, "kafka:9092", limit=60, clock=lambda: self.now)
 
     def _answers(self) -> bool:
         self.asked += 1
@@ -43,7 +43,7 @@ def test_an_outage_that_lasts_stops_the_worker(broker: Broker) -> None:
         broker.now += 1
         broker.outage.check(0)
     broker.now += 1
-    with pytest.raises(UnavailableError, match=r"no broker has answered for 60 s \(BROKER_TIMEOUT\)"):
+    with pytest.raises(UnavailableError, match=r"no broker at kafka:9092 has answered for 60 s \(BROKER_TIMEOUT\)"):
         broker.outage.check(0)
     assert 10 <= broker.asked <= 12
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -232,8 +233,11 @@ def test_a_lost_offset_stops_the_worker_and_says_what_to_do(kit: ScorerKit[RideS
     for _ in range(3):
         kit.broker.send("ride_started", key=b"ride-1", value=kit.encode(ride("ride-1")))
     kit.broker.delete_records(at, before=3)
-    with pytest.raises(FatalError, match=r"the committed offset no longer exists .* --reset-offsets"):
+    with pytest.raises(FatalError) as raised:
         kit.restart(crash=True)
+    gap = rf"{at.topic} \[{at.number}\] offsets 1 to 2\."
+    command = rf"--topic {at.topic}:{at.number} --reset-offsets --to-earliest --execute`"
+    assert re.search(rf"the committed offset no longer exists: .* {gap} .* {command}", str(raised.value))
 
 
 def test_poison_goes_to_the_dead_letters_and_the_others_go_on(guarantee: str) -> None:
