@@ -43,3 +43,11 @@ class FencedError(FatalError):
 
 class UnavailableError(FatalError):
     """The broker or the registry did not answer within the limit."""
+
+
+def message_of(error: Exception) -> str:
+    """What an exception says; one that was raised by somebody's model may fail at that too."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(no message: {type(failure).__name__})"

@@ -228,7 +228,7 @@ def _prepare(pipeline: Pipeline[Any], settings: WorkerSettings) -> SchemaSource:
 
 
 def _dead_letters(pipeline: Pipeline[Any], settings: WorkerSettings, group: str) -> DeadLetters:
-    make_limit = partial(DeadLetterLimit, settings.dead_letter_run, settings.dead_letter_share)
+    make_limit = partial(DeadLetterLimit, run=settings.dead_letter_run, share=settings.dead_letter_share)
     return DeadLetters(settings.named(pipeline.dead_letters), group, make_limit)
 
 

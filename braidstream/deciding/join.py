@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from typing import Generic, NamedTuple
 from braidstream.deciding.expiries import Expiries
 from braidstream.deciding.policy import E, Evidence, Known, Policy, Verdict
 from braidstream.deciding.subjects import Outcome, State, StateFormat, Subjects
-from braidstream.errors import BraidstreamError, FatalError, PoisonRecord
+from braidstream.errors import BraidstreamError, FatalError, PoisonRecord, message_of
 
 __all__ = ["Changes", "Decided", "Join", "Outcome", "PolicyError", "Rules", "State", "StateFormat"]
 
@@ -45,7 +45,7 @@ class PolicyError(Exception):
     """The policy raised; `subject_id` is whose decision it was, and the cause is what it raised."""
 
     def __init__(self, subject_id: str, cause: Exception) -> None:
-        super().__init__(f"the policy failed for {subject_id}: {type(cause).__name__}: {cause}")
+        super().__init__(f"the policy failed for {subject_id}: {type(cause).__name__}: {message_of(cause)}")
         self.subject_id = subject_id
 
 
@@ -114,13 +114,14 @@ class Join(Generic[E]):
 
     def event(self, subject_id: str, event: bytes, now: int) -> None:
         """The subject's own event; a repeat is counted and ignored. Raises `PolicyError`, with nothing changed."""
-        state = self._subjects.get(subject_id)
-        if state is not None and state.event is not None:
-            self._counts["repeated_events"] += 1
-            return
-        waiting = state.evidence if state is not None else ()
-        rules = self._rules
-        self._consider(subject_id, State(event, rules.expected, waiting, now, now + rules.deadline, None), now)
+        self._open(subject_id, event, (), now, deadline_passed=False)
+
+    def event_after_deadline(self, subject_id: str, event: bytes, evidence: Iterable[Evidence], now: int) -> None:
+        """An event whose deadline has passed before, with the predictions that were there then: decide at once.
+
+        Otherwise as `event`.
+        """
+        self._open(subject_id, event, evidence, now, deadline_passed=True)
 
     def prediction(self, subject_id: str, evidence: Evidence, now: int) -> None:
         """A prediction; only the first of each model counts.
@@ -166,18 +167,25 @@ class Join(Generic[E]):
         queues = (subjects.waits, subjects.deadlines, subjects.memories)
         return min((queue.next for queue in queues if queue.next is not None), default=None)
 
-    def advance(self, now: int, predictions_read: int, events_read: int, most: int = sys.maxsize) -> None:
+    def advance(
+        self, now: int, predictions_read: int, events_read: int, most: int = sys.maxsize
+    ) -> Sequence[PolicyError | None]:
         """Close what is past its deadline, drop orphans, forget the closed: at most so many subjects.
+
+        What came of each deadline, in order. A subject that the policy failed for is left as it was and does not expire
+        again: the caller is to `forget` it.
 
         `predictions_read` is a time such that every prediction committed before it has been given to `prediction`:
         only deadlines up to it fire. `events_read` is the same for the subjects' events: only predictions whose wait
-        ended before it are dropped as orphans. Raises `PolicyError`; the subject at fault is left as it was.
+        ended before it are dropped as orphans.
         """
         subjects = self._subjects
+        outcomes: list[PolicyError | None] = []
         most -= self._expire(subjects.waits, min(now, events_read), self._drop, most)
-        decide = partial(self._decide, now)
+        decide = partial(self._decide, now, outcomes)
         most -= self._expire(subjects.deadlines, min(now, predictions_read), decide, most)
         self._expire(subjects.memories, min(now, predictions_read), self.forget, most)
+        return outcomes
 
     def forget_oldest(self, count: int) -> None:
         """Drop so many of the closed subjects before their time, those first that would be forgotten first."""
@@ -209,6 +217,20 @@ class Join(Generic[E]):
         self._decisions.clear()
         self._counts.clear()
 
+    def _open(
+        self, subject_id: str, event: bytes, evidence: Iterable[Evidence], now: int, *, deadline_passed: bool
+    ) -> None:
+        state = self._subjects.get(subject_id)
+        if state is not None and state.event is not None:
+            self._counts["repeated_events"] += 1
+            return
+        waiting = state.evidence if state is not None else ()
+        if evidence:
+            waiting = tuple({found.model: found for found in (*waiting, *evidence)}.values())
+        rules = self._rules
+        opened = State(event, rules.expected, waiting, now, now + rules.deadline, None)
+        self._consider(subject_id, opened, now, deadline_passed=deadline_passed)
+
     def _first(self, queue: Expiries, until: int) -> tuple[int, str] | None:
         """Take out the first entry that still counts, and those before it."""
         while (entry := queue.pop(until)) is not None:
@@ -234,10 +256,14 @@ class Join(Generic[E]):
         self._counts["orphans"] += 1
         self.forget(subject_id)
 
-    def _decide(self, now: int, subject_id: str) -> None:
+    def _decide(self, now: int, outcomes: list[PolicyError | None], subject_id: str) -> None:
         state = self._subjects.get(subject_id)
         assert state is not None
-        self._consider(subject_id, state, now, deadline_passed=True)
+        try:
+            self._consider(subject_id, state, now, deadline_passed=True)
+            outcomes.append(None)
+        except PolicyError as error:
+            outcomes.append(error)
 
     def _consider(self, subject_id: str, state: State, now: int, *, deadline_passed: bool = False) -> None:
         """Ask the policy; close the decision when it has one, or keep it open."""
@@ -281,8 +307,10 @@ class Join(Generic[E]):
                 _check(verdict)
             elif final:
                 raise ValueError("the policy returned None although there is nothing more to wait for")
-        except BraidstreamError:
-            raise
+        except BraidstreamError as error:
+            if not isinstance(error, PoisonRecord):
+                raise
+            raise PolicyError(subject_id, error) from error
         except MemoryError as error:
             raise FatalError(f"there is no memory left to ask the policy about {subject_id}") from error
         except Exception as error:

@@ -159,6 +159,11 @@ class Restore:
         return self._asked.keys() | self._targets.keys()
 
     @property
+    def reading(self) -> bool:
+        """Whether there is something to read: the broker has told where a partition ends."""
+        return bool(self._targets)
+
+    @property
     def remaining(self) -> int:
         """Offsets that are still to be read: as many as the records, or more, as compaction leaves gaps.
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from confluent_kafka import Message
 
 from braidstream.deciding.join import PolicyError
-from braidstream.errors import FatalError, PoisonRecord
+from braidstream.errors import FatalError, PoisonRecord, message_of
 from braidstream.streaming.ports import Headers, partition_of
 from braidstream.streaming.publisher import OutRecord
 
@@ -39,14 +39,6 @@ Reason: TypeAlias = tuple[str, str]
 
 def _text(value: object) -> bytes:
     return str(value).encode(errors="replace")[:MAX_HEADER]
-
-
-def message_of(error: Exception) -> str:
-    """What an exception says; one that was raised by somebody's model may fail at that too."""
-    try:
-        return str(error)
-    except Exception as failure:
-        return f"(no message: {type(failure).__name__})"
 
 
 def _cause(error: Exception) -> BaseException:
@@ -143,55 +135,70 @@ def _marked(records: Sequence[Message]) -> set[int]:
 class DeadLetterLimit:
     """Stops a worker whose records nearly all fail: that is a bad deployment, not bad records.
 
-    `run` dead letters in a row, or more than `share` of the last `window` records, are too many. The share is looked at
+    `run` failures in a row, or more than `share` of the last `window` records, are too many. The share is looked at
     as soon as there are so many records that a run which is not too long is less. What `observe` was told counts for
-    good with `commit`, and never with `rollback`: those records come again.
+    good with `commit`, and never with `rollback`: those records come again. `kind` is what is counted, for the message.
     """
 
-    def __init__(self, run: int, share: float, window: int = 10_000) -> None:
+    def __init__(self, kind: str, run: int, share: float, window: int = 10_000) -> None:
+        self._kind = kind
         self._run = run
         self._share = share
         self._window = window
         self._enough = min(window, math.ceil(run / share))
         self._batches: deque[tuple[int, int]] = deque()
-        self._records = 0
-        self._dead = 0
+        self._records = self._failures = 0
         self._in_a_row = 0
-        self._staged: list[bool] = []
+        self._staged = (0, 0)
         self._staged_in_a_row = 0
 
-    def observe(self, dead: Sequence[bool]) -> None:
-        """Take a batch, record by record in order; raises `FatalError` when it is one too many."""
-        for is_dead in dead:
-            self._staged_in_a_row = self._staged_in_a_row + 1 if is_dead else 0
+    def observe(self, errors: Sequence[Exception | None]) -> None:
+        """Take a batch, record by record in order: why each failed; raises `FatalError` when it is one too many."""
+        if not errors:
+            return
+        failures = 0
+        last: Exception | None = None
+        for error in errors:
+            self._staged_in_a_row = self._staged_in_a_row + 1 if error is not None else 0
+            if error is not None:
+                failures, last = failures + 1, error
             if self._staged_in_a_row >= self._run:
-                raise FatalError(
-                    f"{self._staged_in_a_row} records in a row went to the dead letters (DEAD_LETTER_RUN): stopping "
-                    "before the rest does. Look at those before with `braidstream dlq list`, mend the "
-                    "worker or the producer, and start again: it goes on at the first record of this batch."
-                )
-        self._staged += dead
-        while self._batches and self._records - self._batches[0][0] + len(self._staged) >= self._window:
-            old = self._batches.popleft()
-            self._records -= old[0]
-            self._dead -= old[1]
-        records, letters = self._records + len(self._staged), self._dead + sum(self._staged)
-        if letters > self._share * records and records >= self._enough:
-            raise FatalError(
-                f"{letters} of the last {records} records went to the dead letters (DEAD_LETTER_SHARE): stopping "
-                "before the rest does. Look at those before with `braidstream dlq list --summary`."
-            )
+                raise self._too_many(f"{self._staged_in_a_row} in a row failed", "DEAD_LETTER_RUN", last)
+        self._staged = self._staged[0] + len(errors), self._staged[1] + failures
+        records, failures = self._in_window()
+        if failures > self._share * records and records >= self._enough:
+            raise self._too_many(f"{failures} of the last {records} failed", "DEAD_LETTER_SHARE", last)
 
     def commit(self) -> None:
         """What was observed is in the log."""
-        if self._staged:
-            self._batches.append((len(self._staged), sum(self._staged)))
-            self._records += len(self._staged)
-            self._dead += sum(self._staged)
         self._in_a_row = self._staged_in_a_row
-        self._staged = []
+        if not self._staged[0]:
+            return
+        self._batches.append(self._staged)
+        self._records, self._failures = self._records + self._staged[0], self._failures + self._staged[1]
+        self._staged = (0, 0)
+        while self._records - self._batches[0][0] >= self._window:
+            records, failures = self._batches.popleft()
+            self._records, self._failures = self._records - records, self._failures - failures
 
     def rollback(self) -> None:
         """What was observed since the last commit is read again."""
-        self._staged = []
+        self._staged = (0, 0)
         self._staged_in_a_row = self._in_a_row
+
+    def _in_window(self) -> tuple[int, int]:
+        """Records and failures of as few of the last batches, with what is staged, as fill the window."""
+        records, failures = self._records + self._staged[0], self._failures + self._staged[1]
+        for count, failed in self._batches:
+            if records - count < self._window:
+                break
+            records, failures = records - count, failures - failed
+        return records, failures
+
+    def _too_many(self, what: str, setting: str, last: Exception | None) -> FatalError:
+        why = f", the last with {type(last).__name__}: {message_of(last)}" if last is not None else ""
+        return FatalError(
+            f"{self._kind}: {what} ({setting}){why}. Stopping before they go to the dead letters: nothing of this "
+            "batch was written. Mend the worker or the producer and start again, it goes on at the first record of this"
+            f" batch; or raise {setting}, if they are bad records after all. Earlier ones: `braidstream dlq list`."
+        )

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -38,7 +37,7 @@ _LEAST_PATIENCE = 0.02
 _FENCE_PATIENCE = 0.005
 _ENDED_AT_ONCE = 20_000
 """Subjects that the clock decides or forgets in one turn: a transaction that carried a million would run out."""
-_DEADLINES = "deadlines"
+DEADLINES = "deadlines"
 _NO_HEADERS: Headers = []
 
 A = TypeVar("A")
@@ -71,13 +70,14 @@ class Arrivals(NamedTuple, Generic[A]):
 class Decoded(NamedTuple):
     """A batch, decoded: the values of the subjects' events, the predictions, and why the rest is neither, by index.
 
-    `consumed` counts the records by topic; `carried` are the predictions that events brought with them which were sent
-    back. `counted` are the indexes of the records of each topic that count for the limits of dead letters.
+    `consumed` counts the records by topic; `carried` are the predictions, by index, that events brought with them which
+    failed at their deadline and were sent back. `counted` are the indexes of the records of each topic that count for
+    the limits of dead letters.
     """
 
     events: Arrivals[bytes]
     predictions: Arrivals[Evidence]
-    carried: Arrivals[Evidence]
+    carried: Mapping[int, Sequence[Evidence]]
     errors: dict[int, Exception]
     partitions: set[Partition]
     consumed: Mapping[str, int]
@@ -147,9 +147,9 @@ class DecisionProcessor(Generic[E]):
 
     def patience(self) -> float:
         """Until the next deadline, or a little longer; not at all while state is being restored."""
-        if self._restore.partitions:
+        if self._restore.reading:
             return 0.0
-        if self._fence.busy:
+        if self._restore.partitions or self._fence.busy:
             return _FENCE_PATIENCE
         expiries = [at for join in self._joins.values() if (at := join.next_expiry()) is not None]
         return max(_LEAST_PATIENCE, (min(expiries) - self._clock()) / 1000) if expiries else float("inf")
@@ -169,9 +169,8 @@ class DecisionProcessor(Generic[E]):
             if batch.skipped:
                 work.counts["skipped"] = len(batch.skipped)
             self._dead_letters.add(work, batch.records, self._join(decoded, now), decoded.counted)
-            outcomes = [False] * sum(join.decided for join in self._joins.values())
-            outcomes += self._expire(work, positions, now)
-            self._dead_letters.observe(_DEADLINES, outcomes)
+            self._dead_letters.observe(DEADLINES, [None] * sum(join.decided for join in self._joins.values()))
+            self._expire(work, positions, now)
             self._memory.trim([self._joins[number] for number in self._ready()], now)
             work.handler_seconds = self._stopwatch() - began
             for number in self._ready():
@@ -260,7 +259,7 @@ class DecisionProcessor(Generic[E]):
         return Decoded(
             opening,
             Arrivals(of_predictions, [numbers[place] for place in of_predictions], predicted.keys, evidence),
-            _carried(batch, opening),
+            _carried(batch, of_events),
             errors,
             {Partition(str(topic), number) for topic, number in set(zip(topics, numbers, strict=True))}.union(
                 map(partition_of, batch.skipped)
@@ -276,71 +275,60 @@ class DecisionProcessor(Generic[E]):
             if number not in ready:
                 raise RetriableError(f"{topic} [{number}] came before the partition was whole and restored")
         joins, errors = self._joins, dict(decoded.errors)
-
-        def take(predictions: Arrivals[Evidence]) -> None:
-            for place, number, subject_id, evidence in zip(*predictions, strict=True):
-                try:
-                    joins[number].prediction(subject_id, evidence, now)
-                except (PolicyError, PoisonRecord) as error:
-                    errors[place] = error
-
-        take(decoded.carried)
+        carried = decoded.carried
         for place, number, subject_id, value in zip(*decoded.events, strict=True):
             try:
-                joins[number].event(subject_id, value, now)
+                if place in carried:
+                    joins[number].event_after_deadline(subject_id, value, carried[place], now)
+                else:
+                    joins[number].event(subject_id, value, now)
             except PolicyError as error:
                 errors[place] = error
-        take(decoded.predictions)
+        for place, number, subject_id, evidence in zip(*decoded.predictions, strict=True):
+            try:
+                joins[number].prediction(subject_id, evidence, now)
+            except (PolicyError, PoisonRecord) as error:
+                errors[place] = error
         return errors
 
-    def _expire(self, work: Work, positions: Positions, now: int) -> list[bool]:
-        """End what is due, and may be; of each subject that the policy was asked about, in order, whether it failed."""
+    def _expire(self, work: Work, positions: Positions, now: int) -> None:
+        """End what is due, and may be; a deadline at which the policy fails gives a dead letter."""
         due = {number for number in self._ready() if self._joins[number].due(now)}
         if due:
             self._fence.ask([Partition(topic, number) for number in due for topic in self.topics], now)
-        outcomes: list[bool] = []
         if not self._fence.busy:
-            return outcomes
+            return
         self._fence.update(positions())
+        most = -(-_ENDED_AT_ONCE // max(1, len(due)))
+        failures: list[tuple[int, PolicyError]] = []
         for number in due:
             events, predictions = (self._fence.proven(Partition(topic, number)) for topic in self.topics)
-            most = -(-_ENDED_AT_ONCE // len(due))
-            advance = partial(self._joins[number].advance, now, predictions, events, most)
-            outcomes += self._advance(work, number, advance)
-        return outcomes
+            outcomes = self._joins[number].advance(now, predictions, events, most)
+            self._dead_letters.observe(DEADLINES, outcomes)
+            failures += [(number, outcome) for outcome in outcomes if outcome is not None]
+        if failures:
+            self._give_up(work, failures)
 
-    def _advance(self, work: Work, number: int, advance: Callable[[], None]) -> list[bool]:
-        join = self._joins[number]
-        outcomes: list[bool] = []
-        while True:
-            failed, before = None, join.decided
-            try:
-                advance()
-            except PolicyError as error:
-                failed = error
-            outcomes += [False] * (join.decided - before)
-            if failed is None:
-                return outcomes
-            outcomes.append(True)
-            self._give_up(work, number, failed)
-
-    def _give_up(self, work: Work, number: int, error: PolicyError) -> None:
+    def _give_up(self, work: Work, failures: Sequence[tuple[int, PolicyError]]) -> None:
         """No record is at fault when the policy fails at a deadline: the subject's own event is the dead letter.
 
         It carries the predictions, which are forgotten with the subject: sent back, the decision is made with them.
         """
-        join = self._joins[number]
-        state = join.state(error.subject_id)
-        assert state is not None
-        event = Message(
-            topic=self._topics.subjects.name,
-            partition=number,
-            key=error.subject_id.encode(),
-            value=state.event,
-            headers=[evidence_header(state.evidence)] if state.evidence else [],
-        )
-        self._dead_letters.add(work, [event], {0: error}, {})
-        join.forget(error.subject_id)
+        events = []
+        for number, error in failures:
+            join = self._joins[number]
+            state = join.state(error.subject_id)
+            assert state is not None
+            event = Message(
+                topic=self._topics.subjects.name,
+                partition=number,
+                key=error.subject_id.encode(),
+                value=state.event,
+                headers=[evidence_header(state.evidence)],
+            )
+            events.append(event)
+            join.forget(error.subject_id)
+        self._dead_letters.add(work, events, {at: error for at, (_, error) in enumerate(failures)}, {})
 
     def _collect(self, work: Work, number: int) -> None:
         changes = self._joins[number].changes()
@@ -373,16 +361,10 @@ class DecisionProcessor(Generic[E]):
             )
 
 
-def _carried(batch: Addressed, events: Arrivals[bytes]) -> Arrivals[Evidence]:
-    """The predictions that events carry which were sent back."""
-    found = [
-        (place, number, subject_id, evidence)
-        for place, number, subject_id, _ in (zip(*events, strict=True) if batch.sent_back else ())
-        if place in batch.sent_back
-        for evidence in evidence_of(batch.records[place])
-    ]
-    places, numbers, subject_ids, contents = zip(*found, strict=True) if found else ((), (), (), ())
-    return Arrivals(places, numbers, subject_ids, contents)
+def _carried(batch: Addressed, of_events: Sequence[int]) -> dict[int, list[Evidence]]:
+    """The predictions that events carry which were sent back, by index."""
+    found = {place: evidence_of(batch.records[place]) for place in batch.sent_back.intersection(of_events)}
+    return {place: evidence for place, evidence in found.items() if evidence is not None}
 
 
 def _out(topic: str, number: int, subject_ids: Iterable[str], values: Iterable[bytes | None]) -> Iterator[OutRecord]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol
@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import Message
 
 from braidstream.avro import E
-from braidstream.errors import FatalError, PoisonRecord
+from braidstream.errors import message_of
 from braidstream.streaming.dead_letters import (
     Addressed,
     DeadLetterLimit,
@@ -20,7 +20,6 @@ from braidstream.streaming.dead_letters import (
     addressed,
     dead_letter,
     have_headers,
-    message_of,
     raw_headers,
     reason_of,
 )
@@ -113,19 +112,22 @@ class DeadLetters:
     They are counted by kind, such as a topic: what fails of one kind is no less bad when another kind goes well.
     """
 
-    def __init__(self, topic: str, group: str, make_limit: Callable[[], DeadLetterLimit]) -> None:
+    def __init__(self, topic: str, group: str, make_limit: Callable[[str], DeadLetterLimit]) -> None:
         self._topic = topic
         self._group = group
-        self._limits: defaultdict[str, DeadLetterLimit] = defaultdict(make_limit)
+        self._make_limit = make_limit
+        self._limits: dict[str, DeadLetterLimit] = {}
         self._log = structlog.get_logger()
 
     def addressed(self, records: Sequence[Message]) -> Addressed:
         """Sort out what was sent back for other groups."""
         return addressed(records, self._group)
 
-    def observe(self, kind: str, dead: Sequence[bool]) -> None:
-        """Count records of a kind in order, and which of them are dead letters; raises `FatalError` at the limit."""
-        self._limits[kind].observe(dead)
+    def observe(self, kind: str, errors: Sequence[Exception | None]) -> None:
+        """Count records of a kind in order, and those that failed; raises `FatalError` when they are too many."""
+        if (limit := self._limits.get(kind)) is None:
+            limit = self._limits[kind] = self._make_limit(kind)
+        limit.observe(errors)
 
     def add(
         self,
@@ -139,8 +141,7 @@ class DeadLetters:
         `kinds` has the indexes of the records that are counted, by their kind.
         """
         for kind, indexes in kinds.items():
-            _refuse_all_of(kind, indexes, errors)
-            self.observe(kind, [index in errors for index in indexes])
+            self.observe(kind, list(map(errors.get, indexes)))
         if not errors:
             return
         first = min(errors)
@@ -166,27 +167,9 @@ class DeadLetters:
             limit.rollback()
 
 
-MANY = 100
-"""When so many records of a kind are in a batch, and each of them fails, it is not the records that are wrong."""
-
-
 def counted(indexes: Sequence[int], sent_back: Collection[int]) -> Sequence[int]:
     """The indexes of the records that count for the limits: what was sent back has been a dead letter already."""
     return sorted(set(indexes).difference(sent_back)) if sent_back else indexes
-
-
-def _refuse_all_of(kind: str, indexes: Sequence[int], errors: Mapping[int, Exception]) -> None:
-    """Raises `FatalError` when all records of a kind could be read, are many, and could not be processed."""
-    if len(indexes) < MANY or not all(
-        index in errors and not isinstance(errors[index], PoisonRecord) for index in indexes
-    ):
-        return
-    first = errors[indexes[0]]
-    raise FatalError(
-        f"processing failed for each of the {len(indexes)} records of {kind} in a batch, first with "
-        f"{type(first).__name__}: {message_of(first)}. Stopping before they go to the dead letters: mend the worker or "
-        "the producer, and start again: it goes on at the first record of this batch."
-    ) from first
 
 
 class HandlerProcessor(Generic[E]):

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from braidstream.avro import Codec, LocalSchemas
 from braidstream.deciding.policy import Known, Verdict
-from braidstream.errors import FatalError
+from braidstream.errors import FatalError, PoisonRecord
 from braidstream.streaming import decisions
 from braidstream.testing.broker import FakeBroker
 from braidstream.testing.kit import PolicyKit
@@ -454,11 +454,14 @@ def committed(kit: PolicyKit[RideStarted]) -> int:
 
 
 def test_a_policy_that_fails_for_every_event_stops_although_predictions_wait_well() -> None:
-    kit = PolicyKit(RIDES, broken, expected=EXPECTED, broker=FakeBroker(partitions=1))
+    kit = PolicyKit(RIDES, broken, expected=EXPECTED, dead_letter_run=100, broker=FakeBroker(partitions=1))
     names = [f"ride-{number}" for number in range(100)]
     write(kit, *map(ride, names))
     write(kit, *(prediction(name, "tip") for name in names))
-    with pytest.raises(FatalError, match=r"failed for each of the 100 records of ride_started .* ZeroDivisionError"):
+    with pytest.raises(
+        FatalError,
+        match=r"^ride_started: 100 in a row failed \(DEAD_LETTER_RUN\), the last with PolicyError: .* ZeroDiv",
+    ):
         kit.run()
     assert (committed(kit), kit.dead_letters) == (0, [])
 
@@ -469,7 +472,7 @@ def test_a_policy_that_fails_for_every_event_of_small_batches_stops_at_the_limit
     )
     for number in range(50):
         write(kit, ride(f"ride-{number}"), prediction(f"ride-{number}", "tip"))
-    with pytest.raises(FatalError, match=r"25 records in a row .*DEAD_LETTER_RUN"):
+    with pytest.raises(FatalError, match=r"^ride_started: 25 in a row failed \(DEAD_LETTER_RUN\)"):
         kit.run()
     assert len(kit.dead_letters) < 25
 
@@ -485,7 +488,7 @@ def test_a_policy_that_fails_at_every_deadline_stops_at_the_limit(together: bool
             kit.advance(seconds=0 if together else 31)
         kit.advance(seconds=31)
 
-    with pytest.raises(FatalError, match=r"25 records in a row .*DEAD_LETTER_RUN"):
+    with pytest.raises(FatalError, match=r"^deadlines: 25 in a row failed \(DEAD_LETTER_RUN\)"):
         one_after_the_other()
     assert len(kit.dead_letters) < 25
 
@@ -498,5 +501,53 @@ def test_a_policy_that_fails_at_some_deadlines_does_not_stop_the_worker() -> Non
 
     kit = PolicyKit(RIDES, fails_for_some, expected=EXPECTED, dead_letter_run=5, broker=FakeBroker(partitions=1))
     kit.event(*(ride(f"ride-{number}") for number in range(100)))
-    assert len(kit.advance(seconds=31)) == 90
+    with capture_logs() as lines:
+        assert len(kit.advance(seconds=31)) == 90
     assert len(kit.dead_letters) == 10
+    assert [line["count"] for line in lines if line["event"] == "dead letters"] == [10]
+
+
+def test_what_a_downtime_left_is_ended_in_several_transactions_also_when_the_policy_fails_for_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decisions, "_ENDED_AT_ONCE", 20)
+
+    def fails_for_some(known: Known[RideStarted]) -> Verdict | None:
+        if known.final and known.subject_id.endswith("7"):
+            return broken(known)
+        return Verdict("done") if known.final else None
+
+    kit = PolicyKit(RIDES, fails_for_some, expected=EXPECTED, deadline=30, broker=FakeBroker(partitions=1))
+    kit.event(*(ride(f"ride-{number}") for number in range(100)))
+    kit.sleep(31)
+    ended = []
+    before = len(kit.decisions) + len(kit.dead_letters)
+    while before < 100:
+        kit.worker.step()
+        now = len(kit.decisions) + len(kit.dead_letters)
+        ended += [now - before] if now != before else []
+        before = now
+    assert ended == [20] * 5
+
+
+def test_what_the_policy_cannot_read_of_an_event_is_a_dead_letter() -> None:
+    def unreadable(known: Known[RideStarted]) -> Verdict | None:
+        raise PoisonRecord("VALUE_CONVERTER", "schema id 7 is not known")
+
+    kit = PolicyKit(RIDES, unreadable, expected=EXPECTED)
+    kit.event(ride())
+    assert [(letter.stage, letter.key) for letter in kit.dead_letters] == [("TRANSFORMATION", b"ride-1")]
+
+
+def test_an_exception_that_cannot_say_what_it_is_makes_a_dead_letter_all_the_same() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def mute(known: Known[RideStarted]) -> Verdict | None:
+        raise Mute
+
+    kit = PolicyKit(RIDES, mute, expected=EXPECTED)
+    kit.event(ride())
+    [letter] = kit.dead_letters
+    assert letter.reason == "the policy failed for ride-1: Mute: (no message: RuntimeError)"

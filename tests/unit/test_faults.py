@@ -170,7 +170,7 @@ def test_a_failing_worker_that_is_told_to_stop_stops_at_once() -> None:
 
 
 def test_an_idle_worker_remembers_nothing_of_its_turns() -> None:
-    limit = DeadLetterLimit(run=1000, share=0.5)
+    limit = DeadLetterLimit("rides", run=1000, share=0.5)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
