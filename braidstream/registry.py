@@ -26,6 +26,7 @@ COMPATIBILITY = "FULL_TRANSITIVE"
 """Parts are deployed and rolled back independently and old records are read: every version reads every other."""
 
 _POLL = 1.0
+_SAY_EVERY = 10.0
 _CALL_TIMEOUT = 10.0
 _LARGEST_ID = (1 << 31) - 1
 _CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
@@ -122,7 +123,8 @@ class RegistryClient:
                 raise RegistryRefusal(error.code, message) from None
             raise RetriableError(f"the registry at {self._url} answers HTTP {error.code}: {message}") from error
         except (OSError, http.client.HTTPException, ValueError, TypeError, KeyError) as error:
-            raise RetriableError(f"the registry at {self._url} does not answer as one: {error!r}") from error
+            reason = error.reason if isinstance(error, urllib.error.URLError) else repr(error)
+            raise RetriableError(f"the registry at {self._url} does not answer as one: {reason}") from error
 
 
 def _checked(url: str) -> str:
@@ -180,6 +182,8 @@ class RegistrySchemas:
             return AvroSchema.from_text(text) if text is not None else None
         except RegistryRefusal as error:
             raise RetriableError(f"the registry does not tell schema {schema_id}: {error}") from error
+        except RetriableError as error:
+            raise RetriableError(f"schema {schema_id} has to be looked up, and {error}") from error
         except SettingsError:
             return None  # of another kind, or with references: nothing that is read here
 
@@ -228,12 +232,20 @@ def _patiently(
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
     """Call until the registry answers; raises `UnavailableError` after `timeout` seconds."""
-    deadline = clock() + timeout
+    log = structlog.get_logger()
+    began, said_at = clock(), float("-inf")
     while True:
         try:
-            return call()
+            answer = call()
+            break
         except RetriableError as error:
-            if clock() >= deadline:
+            now = clock()
+            if now >= began + timeout:
                 raise UnavailableError(f"no answer within {timeout:g} s (BROKER_TIMEOUT): {error}") from error
-            structlog.get_logger().warning("waiting for the registry", detail=str(error))
+            if now >= said_at + _SAY_EVERY:
+                said_at = now
+                log.warning("waiting for the registry", detail=str(error), giving_up_after_seconds=timeout)
             sleep(_POLL)
+    if said_at >= began:
+        log.info("the registry answers", after_seconds=round(clock() - began, 1))
+    return answer
