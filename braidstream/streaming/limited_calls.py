@@ -36,6 +36,7 @@ class LimitedCalls:
         try:
             error = answer.get(timeout=limit)
         except queue.Empty:
+            self._calls.put(None)
             self._calls = None
             raise TimeoutError(f"no return within {limit:g} s") from None
         if error is not None:
@@ -51,3 +52,4 @@ def _serve(calls: _Calls) -> None:
             answer.put(error)
         else:
             answer.put(None)
+        del next_call, call, answer  # what they hold, such as a producer, is not to live until the next call

@@ -147,6 +147,7 @@ class TransactionalPublisher:
             error = _error(exception)
             raise UnavailableError(f"the broker accepts no transactions ({error.name()}): {error.str()}") from exception
         self._producer = producer
+        self._open = False
 
     def publish(
         self, records: Sequence[OutRecord], states: Sequence[OutRecord], offsets: list[TopicPartition], group: Any
