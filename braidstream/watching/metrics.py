@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from confluent_kafka import KafkaException
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from braidstream.errors import RetriableError
@@ -19,7 +18,7 @@ from braidstream.streaming.observer import View
 from braidstream.streaming.ports import Partition
 from braidstream.streaming.processor import Work
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LATENCIES = (*_SECONDS[1:], 30, 60, 300, 900, 3600)
