@@ -53,6 +53,7 @@ class Setting:
         """Start `python -m module` as a user would, with the defaults of its settings and these besides."""
         own = {
             "HTTP_PORT": "0",
+            "LOG_LEVEL": "info",
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,
             "TOPIC_PREFIX": arena.prefix,
             "PARTITIONS": str(self.partitions),

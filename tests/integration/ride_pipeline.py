@@ -84,6 +84,7 @@ class RidePipeline:
                     **self.environment,
                     "LOG_FORMAT": "console",
                     "HTTP_PORT": "0",
+                    "LOG_LEVEL": "info",
                     **settings,
                 },
                 stdout=output,
