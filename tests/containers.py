@@ -169,31 +169,47 @@ def run_breakable_kafka(network: Network, proxy_port: int) -> Iterator[tuple[Bro
         yield Broker(container, f"127.0.0.1:{port}"), f"127.0.0.1:{behind}"
 
 
+HASTY_SESSION = 3.0
+"""Seconds after which the controller of `run_hasty_kafka` gives up its broker."""
+
 _HASTY = {
     "KAFKA_GROUP_CONSUMER_MIN_SESSION_TIMEOUT_MS": "6000",
     "KAFKA_GROUP_CONSUMER_SESSION_TIMEOUT_MS": "6000",
     "KAFKA_GROUP_CONSUMER_MIN_HEARTBEAT_INTERVAL_MS": "1000",
     "KAFKA_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS": "1000",
-    # A killed broker that comes back is refused until its session is over. A transaction that is aborted before that
-    # may stay open for ever in __consumer_offsets (seen with 4.3.1), so the first are aborted after it.
-    "KAFKA_BROKER_SESSION_TIMEOUT_MS": "3000",
+    "KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": "1000",
+    "KAFKA_BROKER_SESSION_TIMEOUT_MS": str(round(HASTY_SESSION * 1000)),
     "KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": "500",
-    "KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": "5000",
+    "KAFKA_CONTROLLER_QUORUM_VOTERS": "2@hasty-controller:19093",
 }
 
 
 @contextmanager
 def run_hasty_kafka(network: Network) -> Iterator[Broker]:
-    """Kafka with one broker that may be broken, and that gives up silent workers in seconds, with either protocol."""
+    """Kafka with one broker that may be broken, and that gives up silent workers in seconds, with either protocol.
+
+    The controller is a container of its own. A broker that is its own controller and comes back from a SIGKILL leads
+    its partitions until that controller misses it, and then, for a moment, does not: the transactions that are ended
+    just then stay open for ever (4.3.1: "Couldn't find leader endpoint ... hence can be skipped").
+    """
     (port,) = free_ports(1)
     listeners = _listening({"HOST": _reached_at(port), "NETWORK": (":19092", "hasty:19092")})
-    container = (
+    controller = (
+        DockerContainer(KAFKA_IMAGE, network=network, network_aliases=["hasty-controller"])
+        .with_envs(**_ONE_BROKER, **_SMALL)
+        .with_envs(**_HASTY)
+        .with_envs(KAFKA_PROCESS_ROLES="controller", KAFKA_NODE_ID="2", KAFKA_LISTENERS="CONTROLLER://:19093")
+    )
+    broker = (
         DockerContainer(KAFKA_IMAGE, network=network, network_aliases=["hasty"])
         .with_bind_ports(port, port)
-        .with_envs(**_ONE_BROKER, **_SMALL, **_HASTY, **listeners)
+        .with_envs(**_ONE_BROKER, **_SMALL, **listeners)
+        .with_envs(**_HASTY)
+        .with_envs(KAFKA_PROCESS_ROLES="broker")
+        .with_envs(KAFKA_LISTENERS=listeners["KAFKA_LISTENERS"].removesuffix(",CONTROLLER://:19093"))
     )
-    with _started(container):
-        yield Broker(container, f"127.0.0.1:{port}")
+    with controller, _started(broker):
+        yield Broker(broker, f"127.0.0.1:{port}")
 
 
 @contextmanager

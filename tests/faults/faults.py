@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from tests.containers import HASTY_SESSION
 from tests.faults.fleet import DECIDER, SCORERS, Slot, has_stopped
 from tests.faults.interrupted import Point
 from tests.faults.world import OUTAGE, PAUSE, World
@@ -89,8 +90,9 @@ def restart_broker(world: World) -> None:
 
 
 def kill_broker(world: World) -> None:
-    """SIGKILL of the broker."""
+    """SIGKILL of the broker; it comes back when its controller has missed it (see `run_hasty_kafka`)."""
     world.broker.kill()
+    world.go_on(HASTY_SESSION + 1.0)
     world.broker.start()
     world.await_broker()
 
