@@ -51,3 +51,15 @@ def message_of(error: Exception) -> str:
         return str(error)
     except Exception as failure:
         return f"(no message: {type(failure).__name__})"
+
+
+def release(error: BaseException) -> None:
+    """Let go of the frames that an exception has come through, and with them of the batch that they hold.
+
+    They hold the exception in turn, so that nothing but the garbage collector would free them.
+    """
+    chain: list[BaseException | None] = [error]
+    while chain:
+        if (link := chain.pop()) is not None and link.__traceback__ is not None:
+            link.__traceback__ = None
+            chain += [link.__cause__, link.__context__]

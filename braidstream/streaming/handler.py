@@ -10,7 +10,7 @@ from typing import Generic, TypeAlias
 import structlog
 
 from braidstream.avro import E
-from braidstream.errors import BraidstreamError, FatalError, PoisonRecord
+from braidstream.errors import BraidstreamError, FatalError, PoisonRecord, message_of, release
 from braidstream.events import Events
 
 Output: TypeAlias = tuple[str, bytes, bytes]
@@ -98,15 +98,13 @@ class Isolation(Generic[E]):
         count = stop - start
         try:
             found = self._handle(events if count == len(events) else events[start:stop])
-        except BraidstreamError as error:
-            if not isinstance(error, PoisonRecord):
-                raise
-            return error
-        except MemoryError as error:
-            if count == 1:
-                raise FatalError(f"there is no memory left to process event {events.keys[start]!r:.80}") from error
-            return error
         except Exception as error:
+            if isinstance(error, BraidstreamError) and not isinstance(error, PoisonRecord):
+                raise
+            if count > 1:
+                release(error)
+            elif isinstance(error, MemoryError):
+                raise FatalError(f"there is no memory left to process event {events.keys[start]!r:.80}") from error
             return error
         if not isinstance(found, Sequence) or len(found) != count:
             what = f"{len(found)} results" if isinstance(found, Sequence) else type(found).__name__
@@ -151,4 +149,4 @@ def handle_apart(handle: Handler[E], events: Events[E], apart: Collection[int]) 
 
 
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {message_of(error)}"

@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import Message
 
 from braidstream.avro import E
-from braidstream.errors import message_of
+from braidstream.errors import message_of, release
 from braidstream.streaming.dead_letters import (
     Addressed,
     DeadLetterLimit,
@@ -155,6 +155,8 @@ class DeadLetters:
         work.counts["dead_letters"] += len(errors)
         work.dead_letters.update(map(reason_of, errors.values()))
         work.records += [dead_letter(self._topic, records[i], errors[i], self._group) for i in sorted(errors)]
+        for error in errors.values():
+            release(error)
 
     def commit(self) -> None:
         """What was added is in the log."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from braidstream.errors import FatalError, FencedError, RetriableError, UnavailableError
+from braidstream.errors import FatalError, FencedError, PoisonRecord, RetriableError, UnavailableError
 from braidstream.streaming.ports import Partition
 from braidstream.streaming.scoring import Predict
 from braidstream.testing.broker import FakeBroker
@@ -316,6 +318,35 @@ def test_what_ends_the_process_in_the_middle_of_a_batch_commits_nothing(error: t
         kit.worker.run()
     assert (kit.predictions, kit.dead_letters) == ([], [])
     assert kit.broker.committed("kit") == {}
+
+
+class Held:
+    """Something that a frame holds."""
+
+
+@pytest.mark.parametrize("raised", [ValueError, PoisonRecord], ids=lambda error: error.__name__)
+def test_what_failed_holds_no_memory_until_the_garbage_is_collected(raised: Callable[..., Exception]) -> None:
+    held: list[weakref.ref[Held]] = []
+
+    def fails_for_some(events: Sequence[RideStarted]) -> list[float]:
+        local = Held()
+        held.append(weakref.ref(local))
+        if any(event.ride_id in ("ride-3", "ride-30") for event in events):
+            raise raised("TRANSFORMATION", "no") from KeyError(local)
+        return distances(events)
+
+    kit = make_kit(predict=fails_for_some)
+    gc.collect()
+    gc.disable()
+    try:
+        for event in rides(40):
+            kit.broker.send("ride_started", key=event.ride_id.encode(), value=kit.encode(event))
+        kit.run()
+        left = [reference for reference in held if reference() is not None]
+    finally:
+        gc.enable()
+    assert len(kit.dead_letters) == 2
+    assert (len(held) > 5, left) == (True, [])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "fast"])
