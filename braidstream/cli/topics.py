@@ -107,6 +107,11 @@ def _problems(client: AdminClient, wanted: Sequence[TopicSpec], settings: Settin
             kafka_topics.check(client, [spec], settings)
         except SettingsError as error:
             problems.append(str(error))
+    if not problems:
+        try:
+            kafka_topics.check(client, wanted, settings)
+        except SettingsError as error:
+            problems.append(str(error))
     return problems
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 import structlog
@@ -18,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from braidstream.errors import FatalError, FencedError, RetriableError, UnavailableError
 from braidstream.streaming.limited_calls import LimitedCalls
 from braidstream.streaming.ports import Headers, Partition, Producer
+from braidstream.streaming.sizes import too_large
 
 _FULL_QUEUE_WAIT = 0.1
 _LAST_ABORT = 5.0
@@ -99,7 +101,7 @@ def _produce(
                 producer.poll(_FULL_QUEUE_WAIT)
             except KafkaException as exception:
                 if _error(exception).code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    raise _too_large(f"{topic}, key {key!r:.80}") from exception
+                    raise too_large([(topic, partition, key, value, headers)], _error(exception).str()) from exception
                 raise
             else:
                 break
@@ -115,13 +117,6 @@ def _cause(error: KafkaError, send_offsets: Callable[[], None]) -> KafkaError:
     return error
 
 
-def _too_large(what: str) -> FatalError:
-    return FatalError(
-        f"a record is too large for its topic ({what}): raise max.message.bytes of the topics that are written, "
-        "and start again: nothing was committed"
-    )
-
-
 class TransactionalPublisher:
     """Exactly once: records and offsets are committed in one transaction.
 
@@ -135,6 +130,7 @@ class TransactionalPublisher:
         self._producer: Producer | None = None
         self._fenced = False
         self._open = False
+        self._in_hand: Sequence[Sequence[OutRecord]] = ()
         self._limited_calls = LimitedCalls()
         self._log = structlog.get_logger()
 
@@ -158,6 +154,7 @@ class TransactionalPublisher:
         producer = self._producer
         assert producer is not None, "start or renew comes first"
         self._open = True
+        self._in_hand = (records, states)
 
         def send_offsets() -> None:
             call = partial(producer.send_offsets_to_transaction, offsets, group, OFFSETS_TIMEOUT)
@@ -189,6 +186,7 @@ class TransactionalPublisher:
             self._producer = None
             raise OutcomeUnknown(f"the commit did not come back: {_error(exception).str()}") from exception
         self._open = False
+        self._in_hand = ()
         self._fenced = False
 
     def commit(self, offsets: list[TopicPartition]) -> bool:
@@ -238,7 +236,7 @@ class TransactionalPublisher:
             raise OutcomeUnknown(f"the broker did not answer in time: {error.str()}") from cause
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._abort(producer)
-            raise _too_large(error.str())
+            raise too_large(chain.from_iterable(self._in_hand), error.str())
         if not (error.txn_requires_abort() or error.retriable()):
             raise FatalError(f"the transaction failed ({error.name()}): {error.str()}")
         self._abort(producer)
@@ -295,13 +293,16 @@ class AtLeastOncePublisher:
 
         with self._dropped_on_error(producer):
             _produce(producer, records, on_failure)
+        finish = partial(self._finish, producer, (records, states), failed)
         if states and records:
-            self._finish(producer, failed)
+            finish()
         with self._dropped_on_error(producer):
             _produce(producer, states, on_failure)
-        return partial(self._finish, producer, failed)
+        return finish
 
-    def _finish(self, producer: Producer, failed: list[tuple[KafkaError, str]]) -> None:
+    def _finish(
+        self, producer: Producer, in_hand: Sequence[Sequence[OutRecord]], failed: list[tuple[KafkaError, str]]
+    ) -> None:
         with self._dropped_on_error(producer):
             left = producer.flush(self._timeout)
         if left:
@@ -309,7 +310,7 @@ class AtLeastOncePublisher:
             raise OutcomeUnknown(f"{left} records were not acknowledged within {self._timeout:g} s")
         for error, what in failed:
             if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                raise _too_large(what)
+                raise too_large(chain.from_iterable(in_hand), what)
         if failed:
             error, what = failed[0]
             raise OutcomeUnknown(

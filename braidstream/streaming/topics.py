@@ -22,30 +22,44 @@ ROOM = 64 * 1024
 
 _POLL = 1.0
 _CALL_TIMEOUT = 10.0
+_MAX_BYTES = "max.message.bytes"
 _BROKER_DEFAULT_MAX_BYTES = 1_048_588
+_BATCH_SIZE = 1_000_000
+"""librdkafka's default for `batch.size`."""
 
 
 class TopicSpec(NamedTuple):
-    """A topic as it has to be, by its full name."""
+    """A topic as it has to be, by its full name; `holds` are the topics whose records it has to have room for."""
 
     name: str
     partitions: int
     config: Mapping[str, str]
+    holds: tuple[str, ...] = ()
 
 
 def specs(pipeline: Pipeline[Any], settings: Settings) -> list[TopicSpec]:
     """Every topic of the pipeline; all have the same number of partitions, since they are joined by it."""
-    inputs = [int(t.config.get("max.message.bytes", _BROKER_DEFAULT_MAX_BYTES)) for t in pipeline.topics]
-    larger = {"max.message.bytes": str(max(inputs) + ROOM)}
-    named = [(topic.name, topic.config) for topic in pipeline.topics if topic != pipeline.decision_state]
-    named += [(pipeline.decision_state.name, {**pipeline.decision_state.config, **larger})]
-    named += [(pipeline.dead_letters, larger)]
-    return [TopicSpec(settings.named(name), settings.partitions, config) for name, config in named]
+    inputs = [int(t.config.get(_MAX_BYTES, _BROKER_DEFAULT_MAX_BYTES)) for t in pipeline.topics]
+    larger = {_MAX_BYTES: str(max(inputs) + ROOM)}
+    read = (settings.named(pipeline.subjects.name), settings.named(pipeline.predictions.name))
+    state = pipeline.decision_state
+    others = [topic for topic in pipeline.topics if topic != state]
+    return [
+        *(TopicSpec(settings.named(topic.name), settings.partitions, topic.config) for topic in others),
+        TopicSpec(settings.named(state.name), settings.partitions, {**state.config, **larger}, read[:1]),
+        TopicSpec(settings.named(pipeline.dead_letters), settings.partitions, larger, read),
+    ]
 
 
 def create(client: AdminClient, wanted: Sequence[TopicSpec], replication_factor: int | None) -> list[str]:
     """Create the topics that are missing; returns their names. Raises `FatalError` when the broker refuses one."""
-    new = [NewTopic(spec.name, spec.partitions, replication_factor or -1, config=dict(spec.config)) for spec in wanted]
+    least = str(_broker_max_bytes(client) + ROOM)
+    new = []
+    for spec in wanted:
+        config = dict(spec.config)
+        if spec.holds:
+            config[_MAX_BYTES] = max(config[_MAX_BYTES], least, key=int)
+        new.append(NewTopic(spec.name, spec.partitions, replication_factor or -1, config=config))
     created = []
     for name, future in client.create_topics(new, operation_timeout=_CALL_TIMEOUT).items():
         try:
@@ -101,8 +115,8 @@ def check(
 ) -> None:
     """Wait for the topics to be there, as they have to be.
 
-    Raises `SettingsError` on a wrong number of partitions or a changelog that is not compacted, `UnavailableError`
-    when a topic is still missing after `BROKER_TIMEOUT` seconds.
+    Raises `SettingsError` on a wrong number of partitions, a changelog that is not compacted, or topics that do not
+    take what is written to them, and `UnavailableError` when one is still missing after `BROKER_TIMEOUT` seconds.
     """
     deadline = clock() + settings.broker_timeout
     while True:
@@ -122,7 +136,13 @@ def check(
                 f"topic {spec.name} has {found} partitions, not {spec.partitions} (PARTITIONS): all topics of a "
                 "pipeline need the same number. Set PARTITIONS to it, or create the topic again."
             )
-    _check_compaction(client, wanted)
+    # Who only writes to a topic may not be allowed to ask for its settings.
+    if any(spec.config for spec in wanted):
+        configs = _configs(
+            client, sorted({name for spec in wanted for name in (spec.name, *spec.holds)} & topics.keys())
+        )
+        for spec in wanted:
+            _check_config(spec, configs, settings)
 
 
 def is_embedded(metadata: Any) -> bool:
@@ -130,18 +150,49 @@ def is_embedded(metadata: Any) -> bool:
     return str(metadata.cluster_id).startswith("mockCluster")
 
 
-def _check_compaction(client: AdminClient, wanted: Sequence[TopicSpec]) -> None:
-    compacted = [spec.name for spec in wanted if spec.config.get("cleanup.policy") == "compact"]
-    if not compacted:
-        return
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in compacted]
+def _broker_max_bytes(client: AdminClient) -> int:
+    """What topics take that have no limit of their own; Kafka's default where that must not be asked."""
+    brokers = client.list_topics(timeout=_CALL_TIMEOUT).brokers
+    resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
+    try:
+        return int(
+            client.describe_configs([resource], request_timeout=_CALL_TIMEOUT)[resource]
+            .result()["message.max.bytes"]
+            .value
+        )
+    except KafkaException:
+        return _BROKER_DEFAULT_MAX_BYTES
+
+
+def _configs(client: AdminClient, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    """The settings of topics; raises `FatalError` when they cannot be read."""
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    found = {}
     for resource, future in client.describe_configs(resources, request_timeout=_CALL_TIMEOUT).items():
         try:
-            policy = future.result()["cleanup.policy"].value
+            found[resource.name] = {name: entry.value for name, entry in future.result().items()}
         except KafkaException as error:
             raise FatalError(f"the settings of topic {resource.name} cannot be read: {error.args[0].str()}") from error
-        if policy != "compact":
+    return found
+
+
+def _check_config(spec: TopicSpec, configs: Mapping[str, Mapping[str, str]], settings: Settings) -> None:
+    """Refuse what would lose decisions, or stop every worker at the first record that is large."""
+    policy, largest = configs[spec.name]["cleanup.policy"], int(configs[spec.name][_MAX_BYTES])
+    if spec.config.get("cleanup.policy", policy) != policy:
+        raise SettingsError(
+            f"topic {spec.name} has cleanup.policy={policy}, not compact: open decisions would be lost when "
+            "its records are deleted. Change it, or delete the topic and run `braidstream topics create`."
+        )
+    batch = int(settings.kafka.get("batch.size", _BATCH_SIZE))
+    if largest < batch:
+        raise SettingsError(
+            f"topic {spec.name} has {_MAX_BYTES}={largest}, less than a batch of records may have "
+            f"(KAFKA_BATCH_SIZE={batch}): set KAFKA_BATCH_SIZE to {largest} or less, or raise {_MAX_BYTES}."
+        )
+    for held in configs.keys() & spec.holds:
+        if largest < (least := int(configs[held][_MAX_BYTES]) + ROOM):
             raise SettingsError(
-                f"topic {resource.name} has cleanup.policy={policy}, not compact: open decisions would be lost when "
-                "its records are deleted. Change it, or delete the topic and run `braidstream topics create`."
+                f"topic {spec.name} has {_MAX_BYTES}={largest}, and holds records of {held} with {ROOM} bytes beside "
+                f"them: raise it to {least}, or the first record that is too large for it stops every worker."
             )

@@ -67,11 +67,19 @@ class Described:
 class Admin:
     """Answers as an admin client does, after `silent` calls without an answer. Time passes with every call."""
 
-    def __init__(self, partitions: dict[str, int], policy: str = "compact", silent: int = 0) -> None:
+    def __init__(
+        self,
+        partitions: dict[str, int],
+        policy: str = "compact",
+        silent: int = 0,
+        max_bytes: dict[str, int] | None = None,
+    ) -> None:
         self.now = 0.0
         self._partitions = partitions
         self._policy = policy
         self._silent = silent
+        self._max_bytes = max_bytes or {}
+        self.created: dict[str, dict[str, str]] = {}
 
     def clock(self) -> float:
         return self.now
@@ -85,14 +93,27 @@ class Admin:
             self._silent -= 1
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))
         found = {name: Described(error=None, partitions=range(n)) for name, n in self._partitions.items()}
-        return Described(topics=found, cluster_id="cluster")
+        return Described(topics=found, cluster_id="cluster", brokers={7: None})
 
     def describe_configs(self, resources: list[Any], request_timeout: float) -> Any:
-        return {resource: Future({"cleanup.policy": Described(value=self._policy)}) for resource in resources}
+        return {
+            resource: Future(
+                {
+                    "cleanup.policy": Described(value=self._policy),
+                    "max.message.bytes": Described(value=str(self._max_bytes.get(resource.name, 1_048_588))),
+                    "message.max.bytes": Described(value=str(self._max_bytes.get("broker", 1_048_588))),
+                }
+            )
+            for resource in resources
+        }
 
-    def check(self, *wanted: TopicSpec) -> None:
+    def create_topics(self, new: list[Any], operation_timeout: float) -> Any:
+        self.created = {topic.topic: topic.config for topic in new}
+        return {topic.topic: Future(None) for topic in new}
+
+    def check(self, *wanted: TopicSpec, settings: Settings = SETTINGS) -> None:
         client: Any = self
-        topics.check(client, wanted, SETTINGS, self.clock, self.sleep)
+        topics.check(client, wanted, settings, self.clock, self.sleep)
 
 
 PLAIN = TopicSpec("events", 3, {})
@@ -111,6 +132,41 @@ def test_another_number_of_partitions_is_refused_by_name() -> None:
 def test_a_changelog_that_is_not_compacted_is_refused_by_name() -> None:
     with pytest.raises(SettingsError, match=r"topic state has cleanup\.policy=delete, not compact"):
         Admin({"state": 3}, policy="delete").check(COMPACTED)
+
+
+LETTERS = TopicSpec("letters", 3, {"max.message.bytes": "1"}, ("events",))
+
+
+def test_a_topic_without_room_for_the_records_that_it_holds_is_refused_by_name() -> None:
+    there = {"events": 3, "letters": 3}
+    Admin(there, max_bytes={"events": 2_000_000, "letters": 2_000_000 + ROOM}).check(PLAIN, LETTERS)
+    said = (
+        rf"topic letters has max\.message\.bytes=2000000, and holds records of events .* raise it to {2_000_000 + ROOM}"
+    )
+    with pytest.raises(SettingsError, match=said):
+        Admin(there, max_bytes={"events": 2_000_000, "letters": 2_000_000}).check(PLAIN, LETTERS)
+
+
+def test_a_topic_that_does_not_take_a_whole_batch_is_refused_by_name() -> None:
+    admin = Admin({"events": 3, "letters": 3}, max_bytes={"events": 100_000})
+    with pytest.raises(
+        SettingsError, match=r"topic events has max.* \(KAFKA_BATCH_SIZE=1000000\): .* to 100000 or less"
+    ):
+        admin.check(PLAIN, LETTERS)
+    admin.check(PLAIN, LETTERS, settings=SETTINGS.model_copy(update={"kafka": {"batch.size": "100000"}}))
+
+
+def test_what_holds_records_has_room_for_those_that_the_broker_takes() -> None:
+    admin = Admin({}, max_bytes={"broker": 10_000_000})
+    client: Any = admin
+    topics.create(client, topics.specs(RIDES, SETTINGS), None)
+    assert {name: config.get("max.message.bytes") for name, config in admin.created.items()} == {
+        "test-ride_started": None,
+        "test-predictions": None,
+        "test-decisions": None,
+        "test-decision_state": str(10_000_000 + ROOM),
+        "test-dead_letters": str(10_000_000 + ROOM),
+    }
 
 
 def test_missing_topics_are_waited_for_and_then_named() -> None:
