@@ -81,7 +81,8 @@ class Promise:
     """What the pipeline was set to do.
 
     `expected` is EXPECTED_MODELS, each with the time from which it held. `deadline` and `remember` and all times are
-    in milliseconds. `decider` is the decision service's group, without `prefix`.
+    in milliseconds. `decider` is the decision service's group, without `prefix`. `paused` says that workers stood still
+    while they published: without transactions, what they had in hand may be the last that is written.
     """
 
     guarantee: Guarantee
@@ -92,6 +93,7 @@ class Promise:
     remember: int = 3_600_000
     prefix: str = ""
     decider: str = "decision"
+    paused: bool = False
 
     def expected_at(self, opened_at: int) -> tuple[str, ...]:
         """The models that a decision opened at this time waits for."""

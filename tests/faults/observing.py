@@ -39,6 +39,8 @@ def promised(
     guarantee: Guarantee,
     expected: list[tuple[int, tuple[str, ...]]],
     deadline: float,
+    *,
+    paused: bool = False,
 ) -> Promise:
     """What the ride pipeline with the models of this folder promises; `deadline` is in seconds."""
     scorers = {name: Scorer(load(str(models / name)), features) for name, features in _FEATURES.items()}
@@ -49,6 +51,7 @@ def promised(
         policy=ride_policy(RideDecisionSettings()),
         deadline=round(deadline * 1000),
         prefix=pipeline.settings.topic_prefix,
+        paused=paused,
     )
 
 

@@ -17,7 +17,7 @@ from tests.faults.world import DEADLINE, Setting, World
 PATIENCE = 180.0
 """Seconds that everything may take to settle."""
 
-_GAPS = (0.2, 4.0)
+_LEAST_GAP = 0.2
 _STILL = 2.0
 _FOR_THE_SUPERVISOR = 1
 """The exit code of a worker that only needs to be started again."""
@@ -67,12 +67,13 @@ def execute(world: World, faults: Iterable[Fault], models: Path, logs: Path) -> 
     started = time.monotonic()
     done: Counter[str] = Counter()
     for fault in faults:
-        world.go_on(world.rng.uniform(*_GAPS))
+        world.go_on(world.rng.uniform(_LEAST_GAP, world.setting.gap))
         fault(world)
         done[name_of(fault)] += 1
     faulty = time.monotonic()
     setting = world.setting
-    promise = promised(world.pipeline, models, setting.guarantee, world.phases, DEADLINE)
+    paused = any("pause" in name for name in done)
+    promise = promised(world.pipeline, models, setting.guarantee, world.phases, DEADLINE, paused=paused)
     late = [] if _settle(world, promise) else [Violation("lost", "the run", f"did not settle within {PATIENCE:g} s")]
     settled_at = time.monotonic()
     world.fleet.stop()

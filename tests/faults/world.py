@@ -38,12 +38,17 @@ Protocol = str
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run is set to. `protocols` are the group protocols of each part; `rate` is in rides a second."""
+    """What a run is set to.
+
+    `protocols` are the group protocols of each part; `rate` is in rides a second, `gap` the most seconds between two
+    faults.
+    """
 
     guarantee: Guarantee
     protocols: dict[str, Protocol]
     seed: int
     rate: float
+    gap: float = 4.0
 
 
 @dataclass(kw_only=True)

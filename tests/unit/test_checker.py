@@ -285,3 +285,11 @@ def test_at_least_once_allows_repeats_and_nothing_else(told: Observed) -> None:
     assert any(
         "was last decided" in v.what for v in check(replace(told, decisions=without(told.decisions, last)), promise)
     )
+
+
+def test_without_transactions_an_older_decision_may_only_come_last_after_a_pause(told: Observed) -> None:
+    promise = replace(Story().promise(), guarantee="at_least_once")
+    older = told.decisions[where(told.decisions, 0, complete=False)]
+    late = replace(told, decisions=[*told.decisions, older])
+    assert any("was last decided" in v.what for v in check(late, promise))
+    assert check(late, replace(promise, paused=True)) == []
