@@ -111,4 +111,5 @@ def test_a_registry_that_does_not_answer_is_told(settings: dict[str, str]) -> No
         "tail", TOPIC, "--to-end", settings={**settings, "SCHEMA_REGISTRY_URL": "http://localhost:1/apis/ccompat/v7"}
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: the registry at http://localhost:1/apis/ccompat/v7")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: schema 5 has to be looked up, and the registry at http://localhost:1/apis/ccompat/v7")
