@@ -112,4 +112,6 @@ def test_a_registry_that_does_not_answer_is_told(settings: dict[str, str]) -> No
     )
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("Error: schema 5 has to be looked up, and the registry at http://localhost:1/apis/ccompat/v7")
+    assert last.startswith(
+        "Error: schema 5 has to be looked up, and the registry at http://localhost:1/apis/ccompat/v7"
+    )
