@@ -250,7 +250,7 @@ def test_what_cannot_be_sent_back_is_named_and_the_rest_goes_on(settings: dict[s
     small = NewTopic(f"{settings['TOPIC_PREFIX']}ride_started", 3, 1, config={"max.message.bytes": "2000"})
     admin = AdminClient({"bootstrap.servers": settings["KAFKA_BOOTSTRAP_SERVERS"]})
     admin.create_topics([small])[small.topic].result(20)
-    create_topics(settings)
+    create_topics({**settings, "KAFKA_BATCH_SIZE": "2000"})
     write_letters(settings, 5)
     write_letters(settings, 1, topic=b"gone", group="gone")
     write_letters(settings, 1, partition=b"99")

@@ -82,7 +82,7 @@ def test_settings_come_from_the_call_and_never_from_the_environment(monkeypatch:
     kit.event(ride("ride-1"))
     assert len(kit.predict("ride-1", "duration", 1)) == 1
     kit.send_raw(RIDES.subjects, b"x", b"x")
-    with pytest.raises(FatalError, match="2 records in a row"):
+    with pytest.raises(FatalError, match="ride_started: 2 in a row failed"):
         kit.send_raw(RIDES.subjects, b"x", b"x")
 
 
