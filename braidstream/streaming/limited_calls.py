@@ -1,7 +1,9 @@
 """Calls that may never return, given up after a limit.
 
 librdkafka's `send_offsets_to_transaction` forgets its limit while it looks for the group's coordinator, and never finds
-one that a restarted broker or a failover has made again (confluentinc/librdkafka#5456 and #5511).
+one that a restarted broker or a failover has made again (confluentinc/librdkafka#5456 and #5511). Its
+`abort_transaction` has not returned (seen with 2.16.1) after records of a transaction could not be delivered while a
+broker was restarted.
 """
 
 from __future__ import annotations

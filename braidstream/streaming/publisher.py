@@ -121,7 +121,7 @@ class TransactionalPublisher:
     """Exactly once: records and offsets are committed in one transaction.
 
     A new producer is made with `make_producer` when the old one is of no more use. `timeout` in seconds bounds how
-    long the broker may take to accept a producer.
+    long the broker may take to accept a producer, and, if it is longer than `OFFSETS_TIMEOUT`, to commit or abort.
     """
 
     def __init__(self, make_producer: Callable[[], Producer], timeout: float) -> None:
@@ -158,10 +158,7 @@ class TransactionalPublisher:
 
         def send_offsets() -> None:
             call = partial(producer.send_offsets_to_transaction, offsets, group, OFFSETS_TIMEOUT)
-            try:
-                self._limited_calls.make(call, OFFSETS_TIMEOUT)
-            except TimeoutError as error:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"sending offsets: {error}")) from error
+            self._limited("sending offsets", call, OFFSETS_TIMEOUT)
 
         try:
             self._attempt(producer.begin_transaction)
@@ -178,7 +175,7 @@ class TransactionalPublisher:
         except KafkaException as exception:
             self._recover(producer, _cause(_error(exception), send_offsets))
         try:
-            producer.commit_transaction()
+            self._limited("committing", producer.commit_transaction, self._end_timeout)
         except KafkaException as exception:
             if _error(exception).txn_requires_abort() or _error(exception).fatal():
                 self._recover(producer, _error(exception))
@@ -208,10 +205,21 @@ class TransactionalPublisher:
         """
         if self._producer is not None and self._open:
             try:
-                self._producer.abort_transaction(_LAST_ABORT)
+                self._limited("aborting", partial(self._producer.abort_transaction, _LAST_ABORT), 2 * _LAST_ABORT)
             except KafkaException as exception:
                 self._log.warning("a transaction is left to run out", detail=_error(exception).str())
         self._producer = None
+
+    @property
+    def _end_timeout(self) -> float:
+        return max(self._timeout, OFFSETS_TIMEOUT)
+
+    def _limited(self, what: str, call: Callable[[], None], limit: float) -> None:
+        """Make a call that may never return; `_TIMED_OUT` is raised when it does not."""
+        try:
+            self._limited_calls.make(call, limit)
+        except TimeoutError as error:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{what}: {error}")) from error
 
     def _attempt(self, call: Callable[[], None], tries: int = 10) -> None:
         for left in reversed(range(tries)):
@@ -244,7 +252,7 @@ class TransactionalPublisher:
 
     def _abort(self, producer: Producer) -> None:
         try:
-            producer.abort_transaction()
+            self._limited("aborting", producer.abort_transaction, self._end_timeout)
         except KafkaException as exception:
             self._producer = None
             raise OutcomeUnknown(f"the abort did not come back: {_error(exception).str()}") from exception

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from braidstream.errors import RetriableError, UnavailableError
+from braidstream.errors import FatalError, RetriableError, UnavailableError
 from braidstream.streaming.inbox import Batch, Inbox
 from braidstream.streaming.ports import Partition
 from braidstream.testing.broker import FakeBroker
@@ -254,6 +254,22 @@ def test_records_taken_before_the_session_ended_are_not_handed_over(broker: Fake
         take(inbox)
     inbox.go_back()
     assert {offset.offset for offset in inbox.next_offsets(ALL)} == {0}
+
+
+class Refused(Outside):
+    """A consumer whose group takes no member with its settings."""
+
+    def consume(self, num_messages: int, timeout: float) -> list[Message]:
+        refusal = KafkaError(KafkaError.INVALID_SESSION_TIMEOUT, "JoinGroup failed: Broker: Invalid session timeout")
+        return [Message(error=refusal)]
+
+
+def test_a_session_timeout_that_the_broker_refuses_stops_the_worker(broker: FakeBroker) -> None:
+    """The group would be asked again for ever."""
+    inbox = Inbox(Refused(broker.consumer("group", eager=True)), ["events"], eager=True)
+    inbox.subscribe(before_revoke=lambda: None)
+    with pytest.raises(FatalError, match="Invalid session timeout"):
+        take(inbox)
 
 
 def test_a_member_is_assigned_when_the_group_has_answered_also_with_nothing(broker: FakeBroker) -> None:

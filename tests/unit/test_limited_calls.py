@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import KafkaError
 
 from braidstream.errors import RetriableError
 from braidstream.streaming import publisher
@@ -66,6 +67,20 @@ def test_offsets_that_the_client_never_answers_for_are_sent_again_by_a_new_produ
     monkeypatch.setattr(publisher, "OFFSETS_TIMEOUT", 0.05)
     kit = ScorerKit(RIDES, predict=lambda rides: [1.0] * len(rides), model="tip")
     kit.broker.run_before("send_offsets_to_transaction", never.wait)
+    kit.send(ride("ride-1"), ride("ride-2"))
+    assert sorted(made.subject_id for made in kit.predictions) == ["ride-1", "ride-2"]
+    assert everything_is_committed(kit)
+
+
+@pytest.mark.parametrize("call", ["commit_transaction", "abort_transaction"])
+def test_a_transaction_that_never_ends_is_done_again_by_a_new_producer(
+    call: str, never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "OFFSETS_TIMEOUT", 0.05)
+    kit = ScorerKit(RIDES, predict=lambda rides: [1.0] * len(rides), model="tip")
+    if call == "abort_transaction":
+        kit.broker.fail_next("deliver", KafkaError(KafkaError._MSG_TIMED_OUT))
+    kit.broker.run_before(call, never.wait)
     kit.send(ride("ride-1"), ride("ride-2"))
     assert sorted(made.subject_id for made in kit.predictions) == ["ride-1", "ride-2"]
     assert everything_is_committed(kit)
