@@ -166,13 +166,12 @@ def killed_at(part: str, point: Point, turn: int = 3) -> Fault:
 
 
 def paused_at(part: str, point: Point, turn: int = 3) -> Fault:
-    """A worker of this part stands still at this point until others have done its work, and then goes on there."""
+    """A worker of this part stands still at this point, is waited for, and goes on there when others do its work."""
 
     def pause_there(world: World) -> None:
         slot = world.fleet.replace(world.fleet.running(part)[0], point, turn, "STOP")
         world.wait_for(lambda: has_stopped(slot), f"{part} reaches the point {point}")
-        world.go_on(PAUSE)
-        world.fleet.go_on(slot)
+        world.later(PAUSE, lambda: world.fleet.go_on(slot))
 
     pause_there.__name__ = f"{part} paused {point}"
     return pause_there

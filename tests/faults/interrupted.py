@@ -75,7 +75,7 @@ class InterruptedProducer(confluent_kafka.Producer):
 
 
 class InterruptedReader(confluent_kafka.Consumer):
-    """A reader of the changelog that takes small steps."""
+    """A reader of the changelog on whose way is a point; it takes small steps, so that there is a middle."""
 
     def __init__(self, interruption: Interruption, config: Mapping[str, Any], **more: Any) -> None:
         super().__init__(dict(config), **more)
@@ -99,7 +99,7 @@ def main(part: str, point: str, turns: str, name: str) -> None:
     def make_interrupted(kind: Callable[..., Any], config: Mapping[str, Any]) -> Any:
         if kind is confluent_kafka.Producer:
             return make_client(partial(InterruptedProducer, interruption), config)
-        if str(config["client.id"]).endswith("-restore"):
+        if point == "restoring" and str(config["client.id"]).endswith("-restore"):
             return make_client(partial(InterruptedReader, interruption), config)
         return make_client(kind, config)
 

@@ -20,9 +20,9 @@ from tests.faults.fleet import DECIDER, SCORERS, Fleet
 from tests.faults.witness import Witness
 from tests.integration.ride_pipeline import MODELS, RidePipeline
 
-SESSION = 6.0
+SESSION = 4.0
 """Seconds after which the group gives up a worker that is silent, and the coordinator a transaction."""
-MOST_BETWEEN_POLLS = 10.0
+MOST_BETWEEN_POLLS = 6.0
 PAUSE = MOST_BETWEEN_POLLS + 2.0
 OUTAGE = SESSION + 2.0
 DEADLINE = 4.0
