@@ -176,7 +176,7 @@ class RidePipeline:
                 found.append(ends)
             return ends is not None
 
-        self.wait_for(told, "the ends of partitions", patience=30)
+        self.wait_for(told, "the ends of partitions")
         return found[0]
 
     def events(self, topic: Topic[Any]) -> list[Any]:
