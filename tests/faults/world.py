@@ -27,7 +27,7 @@ PAUSE = MOST_BETWEEN_POLLS + 2.0
 OUTAGE = SESSION + 2.0
 DEADLINE = 4.0
 """DECISION_DEADLINE, in seconds: shorter than taking over takes, so that some rides are decided partially."""
-BROKER_TIMEOUT = 30.0
+BROKER_TIMEOUT = 20.0
 
 _STEP = 0.05
 _PATIENCE = 90.0
