@@ -88,7 +88,7 @@ def raw_headers(record: Message) -> Headers:
     return [(name, value if isinstance(value, bytes | None) else _text(value)) for name, value in pairs]
 
 
-def have_headers(records: Iterable[Message]) -> bool:
+def _have_headers(records: Iterable[Message]) -> bool:
     """Whether any of the records has headers; of most topics none has, and this is the fastest way to know."""
     try:
         return any(map(Message.headers, records))
@@ -100,18 +100,19 @@ class Addressed(NamedTuple):
     """A batch as it is for one group.
 
     `records` lacks those that were sent back for other groups, which are `skipped`. `sent_back` are the indexes, in
-    `records`, of those that were sent back for this group.
+    `records`, of those that were sent back for this group. `have_headers` says whether any record has some.
     """
 
     records: Sequence[Message]
     skipped: Sequence[Message]
     sent_back: frozenset[int]
+    have_headers: bool
 
 
 def addressed(records: Sequence[Message], group: str) -> Addressed:
     """Sort out what was sent back."""
-    if not have_headers(records) or not (marked := _marked(records)):
-        return Addressed(records, (), frozenset())
+    if not (with_headers := _have_headers(records)) or not (marked := _marked(records)):
+        return Addressed(records, (), frozenset(), with_headers)
     aims = {index: dict(raw_headers(records[index]))[REPLAY_GROUP] for index in marked}
     skipped = {index for index, aim in aims.items() if aim != group.encode()}
     taken = [index for index in range(len(records)) if index not in skipped]
@@ -119,6 +120,7 @@ def addressed(records: Sequence[Message], group: str) -> Addressed:
         [records[index] for index in taken],
         [records[index] for index in sorted(skipped)],
         frozenset(place for place, index in enumerate(taken) if index in aims),
+        have_headers=True,
     )
 
 

@@ -17,6 +17,7 @@ from braidstream.streaming.gaps import Gap
 from braidstream.streaming.ports import Consumer, Partition, is_lasting, partition_of
 
 _CALL_TIMEOUT = 10.0
+_STARTS_TIMEOUT = 5.0
 _PAUSE = 0.1
 
 
@@ -124,6 +125,7 @@ class Inbox:
         self._changes = _Changes()
         self._before_revoke: Callable[[], None] = lambda: None
         self._failure: Exception | None = None
+        self._leaving = False
         self.assigned = False
         """Whether the group has told what this member owns, which may be nothing."""
         self.rebalances: Counter[str] = Counter(assigned=0, revoked=0, lost=0)
@@ -201,6 +203,10 @@ class Inbox:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             raise RetriableError(f"the offsets were not committed: {error}") from error
+
+    def leave_soon(self) -> None:
+        """Nothing more is taken: of partitions that come now, the start is not waited for."""
+        self._leaving = True
 
     def close(self) -> None:
         """Leave the group."""
@@ -284,12 +290,13 @@ class Inbox:
     def _await_starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Where to begin; nothing when that cannot be had in time, which ends the worker after the callback.
 
-        A coordinator that has moved, or loads, says so at once and is asked again.
+        A coordinator that has moved, or loads, says so at once and is asked again. No call takes long: a signal is
+        heeded between two.
         """
         deadline = self._clock() + self._patience
-        while partitions:
+        while partitions and not self._leaving:
             try:
-                return self._starts(partitions, max(_PAUSE, deadline - self._clock()))
+                return self._starts(partitions, min(_STARTS_TIMEOUT, max(_PAUSE, deadline - self._clock())))
             except KafkaException as error:
                 if is_lasting(error.args[0]) or self._clock() >= deadline:
                     what = f"the committed offsets of {', '.join(self._topics)} cannot be had"

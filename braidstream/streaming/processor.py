@@ -19,7 +19,6 @@ from braidstream.streaming.dead_letters import (
     Reason,
     addressed,
     dead_letter,
-    have_headers,
     raw_headers,
     reason_of,
 )
@@ -205,7 +204,7 @@ class HandlerProcessor(Generic[E]):
 
     def prepare(self, records: Sequence[Message]) -> Rest:
         """Decode and handle; what fails becomes a dead letter, the rest goes on in order."""
-        mine, skipped, sent_back = self._dead_letters.addressed(records)
+        mine, skipped, sent_back, with_headers = self._dead_letters.addressed(records)
         events, indexes, errors = self._intake.read_all(mine)
         began = self._clock()
         apart = {row for row, index in enumerate(indexes) if index in sent_back} if sent_back else ()
@@ -213,7 +212,7 @@ class HandlerProcessor(Generic[E]):
         handled = self._clock()
         errors |= {i: result for i, result in zip(indexes, results, strict=True) if isinstance(result, Exception)}
         sources = [mine[index] for index in indexes]
-        outputs = list(_outputs(self._intake.name, sources, results))
+        outputs = list(_outputs(self._intake.name, sources, results, with_headers))
         work = Work(outputs, partitions={Partition(self._intake.name, number) for number in _partitions(records)})
         work.counts["in"] = len(records)
         work.counts["out"] = len(outputs)
@@ -249,14 +248,15 @@ def _partitions(records: Sequence[Message]) -> set[int]:
     return {record.partition() or 0 for record in records}
 
 
-def _outputs(topic: str, sources: Sequence[Message], results: Sequence[Result]) -> Iterator[OutRecord]:
+def _outputs(
+    topic: str, sources: Sequence[Message], results: Sequence[Result], with_headers: bool
+) -> Iterator[OutRecord]:
     """What the records of this topic gave, each on the partition of its source unless it has a key of its own.
 
-    Headers say which record an output was made from, and its trace.
+    Headers say which record an output was made from, and its trace, if the records come `with_headers`.
     """
     topic_header = ("source.topic", topic.encode())
     partition_headers = {number: ("source.partition", b"%d" % number) for number in _partitions(sources)}
-    with_headers = have_headers(sources)
     for source, outputs in zip(sources, results, strict=True):
         if isinstance(outputs, Exception):
             continue

@@ -114,6 +114,7 @@ class Worker:
     def stop(self) -> None:
         """End `run` after the batch in hand."""
         self._stopping = True
+        self._inbox.leave_soon()
 
     def step(self) -> int:
         """One turn of the loop; the number of records taken."""

@@ -191,6 +191,22 @@ def test_a_lasting_error_is_not_asked_again(broker: FakeBroker) -> None:
 
 
 @pytest.mark.parametrize("eager", [True, False])
+def test_a_worker_that_is_to_end_waits_for_no_offsets(broker: FakeBroker, eager: bool) -> None:
+    consumer = broker.consumer("group", eager=eager)
+    inbox = Inbox(consumer, ["events"], eager=eager)
+    inbox.subscribe(before_revoke=lambda: None)
+
+    def told_to_end() -> None:
+        inbox.leave_soon()
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    broker.run_before("committed", told_to_end)
+    assert not take(inbox).records
+    assert not inbox.owned
+    inbox.close()
+
+
+@pytest.mark.parametrize("eager", [True, False])
 def test_partitions_that_are_lost_before_they_could_begin_are_given_back(broker: FakeBroker, eager: bool) -> None:
     """librdkafka hangs in `close` when it is refused what it asks back."""
     consumer = broker.consumer("group", eager=eager)
