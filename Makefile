@@ -10,7 +10,8 @@ demo: .venv/runtime.stamp ## trips in, decisions out: make demo [TRIPS=file] [RI
 test: .venv/dev.stamp ## everything that can be tested here
 	@$(BIN)/python -m pytest
 
-chaos: .venv/dev.stamp ## break everything, then look for what was lost: make chaos [SECONDS=600] [SEED=n] [PROTOCOL=consumer] [GUARANTEE=at_least_once]
+chaos: .venv/dev.stamp ## lose brokers and connections, then break everything for a while: make chaos [SECONDS=600] [SEED=n] [PROTOCOL=consumer] [GUARANTEE=at_least_once]
+	@$(BIN)/python -m pytest --long
 	@$(BIN)/python -m tests.faults $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(GUARANTEE),--guarantee $(GUARANTEE)) \
 	  $(if $(MARKDOWN),--markdown "$(MARKDOWN)")

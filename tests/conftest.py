@@ -26,6 +26,20 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make chaos` gives `--long`."""
+    parser.addoption(
+        "--long", action="store_true", help="Only the tests that are marked `long`, which else do not run."
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `long`, or everything else."""
+    chosen = [item for item in items if (item.get_closest_marker("long") is not None) == config.getoption("--long")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What is marked `docker` needs Docker."""

@@ -96,7 +96,7 @@ _BROKER = {
     "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
     "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
 }
-_SMALL = {"KAFKA_HEAP_OPTS": "-Xms128m -Xmx256m"}
+_SMALL = {"KAFKA_HEAP_OPTS": "-Xms128m -Xmx512m"}
 
 
 def _replicated(replicas: int, in_sync: int) -> dict[str, str]:
@@ -191,7 +191,8 @@ def run_hasty_kafka(network: Network) -> Iterator[Broker]:
 
     The controller is a container of its own. A broker that is its own controller and comes back from a SIGKILL leads
     its partitions until that controller misses it, and then, for a moment, does not: the transactions that are ended
-    just then stay open for ever (4.3.1: "Couldn't find leader endpoint ... hence can be skipped").
+    just then stay open for ever (4.3.1: "Couldn't find leader endpoint ... hence can be skipped"). For the same reason
+    this broker is to be killed and never stopped: it would give up its partitions before its transactions have ended.
     """
     (port,) = free_ports(1)
     listeners = _listening({"HOST": _reached_at(port), "NETWORK": (":19092", "hasty:19092")})

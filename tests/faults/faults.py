@@ -82,13 +82,6 @@ def change_expected_models(world: World) -> None:
     world.expect(world.rng.choice(others))
 
 
-def restart_broker(world: World) -> None:
-    """The broker is stopped as it should be, and started again."""
-    world.broker.stop()
-    world.broker.start()
-    world.await_broker()
-
-
 def kill_broker(world: World) -> None:
     """SIGKILL of the broker; it comes back when its controller has missed it (see `run_hasty_kafka`)."""
     world.broker.kill()
@@ -137,8 +130,7 @@ FAULTS: Mapping[Fault, int] = MappingProxyType(
         pause_while_publishing: 2,
         scale: 4,
         change_expected_models: 1,
-        restart_broker: 1,
-        kill_broker: 1,
+        kill_broker: 2,
         stop_broker_for_long: 1,
         kill_producer: 2,
         send_again: 1,

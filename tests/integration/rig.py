@@ -13,8 +13,9 @@ from typing import Any, Self
 from braidstream.settings import Guarantee
 from producer.trips import read_trips, rides
 from rides.pipeline import RIDES
-from tests.faults.checker import check
-from tests.faults.observing import observed, promised
+from tests.faults.checker import Promise, check
+from tests.faults.observing import Offsets, observed, offsets_of, promised
+from tests.faults.witness import Witness
 from tests.integration.ride_pipeline import MODELS, RidePipeline
 from tests.integration.traffic import Traffic
 
@@ -29,6 +30,8 @@ SOON = 2000.0
 
 _MODULES = (*(f"consumers.{model}" for model in MODELS), "decision_service")
 _DEADLINE = 3600.0
+_PATIENCE = 180.0
+"""Seconds: three brokers that start again on two cores, beside six workers, can stand still for one minute."""
 _AFTERWARDS = 40
 
 
@@ -40,26 +43,30 @@ class Rig:
 
     def __init__(self, servers: str, models: Path, sample: Path, folder: Path, *, by: str | None = None) -> None:
         self._by = by or servers
-        self._models = models
         self._folder = folder
         self._stack = ExitStack()
         self._processes: dict[tuple[Guarantee, str], subprocess.Popen[bytes]] = {}
         self._pipelines: dict[Guarantee, RidePipeline] = {}
+        self._witnesses: dict[Guarantee, Witness] = {}
+        self._promises: dict[Guarantee, Promise] = {}
         for guarantee in PROTOCOLS:
             environment = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TOPIC_PREFIX": f"{guarantee}-{uuid.uuid4().hex[:8]}-"}
             (folder / guarantee).mkdir()
-            self._pipelines[guarantee] = RidePipeline(environment, models, folder / guarantee)
+            pipeline = self._pipelines[guarantee] = RidePipeline(environment, models, folder / guarantee)
+            self._promises[guarantee] = promised(pipeline, models, guarantee, [(0, MODELS)], _DEADLINE)
         settings = [pipeline.settings for pipeline in self._pipelines.values()]
         self.traffic = Traffic(rides(read_trips([sample]).rides), settings)
 
     def __enter__(self) -> Self:
         for guarantee, pipeline in self._pipelines.items():
             self._stack.enter_context(pipeline)
+            self._witnesses[guarantee] = self._stack.enter_context(Witness(pipeline.settings))
             settings = {
                 "KAFKA_BOOTSTRAP_SERVERS": self._by,
                 "PROCESSING_GUARANTEE": guarantee,
                 "KAFKA_GROUP_PROTOCOL": PROTOCOLS[guarantee],
                 "DECISION_DEADLINE": str(_DEADLINE),
+                "BROKER_TIMEOUT": str(_PATIENCE),
                 "LOG_FORMAT": "json",
             }
             for module in _MODULES:
@@ -73,24 +80,41 @@ class Rig:
 
     def await_decisions(self, more: int) -> None:
         """Wait until so many rides more than now are decided in both."""
-        for pipeline in self._pipelines.values():
-            self._await(pipeline, pipeline.decided() + more)
+        for guarantee, witness in self._witnesses.items():
+            self._await_decisions(guarantee, len(witness.decided) + more)
 
     def settle(self) -> None:
-        """Wait until every ride that was sent is decided in both."""
-        for pipeline in self._pipelines.values():
-            self._await(pipeline, len(self.traffic.sent))
+        """Wait until every ride that was sent is decided in both, and every group has committed all that it read."""
+        for guarantee in self._pipelines:
+            self._await_decisions(guarantee, len(self.traffic.sent))
+            self._await_offsets(guarantee)
 
-    def _await(self, pipeline: RidePipeline, decisions: int) -> None:
-        prefix = pipeline.settings.topic_prefix
-        pipeline.wait_for(lambda: pipeline.decided() >= decisions, f"{decisions} decisions of {prefix}")
+    def _await_decisions(self, guarantee: Guarantee, count: int) -> None:
+        witness = self._witnesses[guarantee]
+        self._pipelines[guarantee].wait_for(
+            lambda: len(witness.decided) >= count, f"{count} decisions {guarantee.replace('_', ' ')}", _PATIENCE
+        )
+
+    def _await_offsets(self, guarantee: Guarantee) -> None:
+        pipeline = self._pipelines[guarantee]
+        with offsets_of(pipeline.settings, self._promises[guarantee].readers) as offsets:
+            pipeline.wait_for(lambda: self._at_end(guarantee, offsets()), f"{guarantee}: groups at the end", _PATIENCE)
+
+    def _at_end(self, guarantee: Guarantee, offsets: Offsets) -> bool:
+        ends = self._witnesses[guarantee].ends.copy()
+        return all(
+            offsets[group].get(partition, 0) >= end
+            for group, topics in self._promises[guarantee].readers.items()
+            for partition, end in ends.items()
+            if partition.topic in topics
+        )
 
     def check(self) -> None:
         """What is promised is kept for every ride that was sent, by the very processes that were started."""
         ended = {worker: code for worker, process in self._processes.items() if (code := process.poll()) is not None}
         assert ended == {}
         for guarantee, pipeline in self._pipelines.items():
-            promise = promised(pipeline, self._models, guarantee, [(0, MODELS)], _DEADLINE)
+            promise = self._promises[guarantee]
             assert check(observed(pipeline, promise, acknowledged=set(self.traffic.sent)), promise) == []
 
     def latency(self) -> float:

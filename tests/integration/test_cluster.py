@@ -14,7 +14,7 @@ from testcontainers.core.network import Network
 from tests.containers import Broker, run_kafka_cluster
 from tests.integration.rig import LONGER_THAN_A_TRANSACTION, SOON, Rig
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 PATIENCE = 120.0
 
@@ -72,9 +72,9 @@ def cluster(network: Network) -> Iterator[Cluster]:
 
 def test_workers_outlive_each_broker(cluster: Cluster, models: Path, sample: Path, tmp_path: Path) -> None:
     with Rig(cluster.servers, models, sample, tmp_path) as rig:
-        with rig.traffic.flowing(per_second=30):
+        with rig.traffic.flowing(per_second=10):
             for broker, fault in zip(cluster.brokers, (cluster.restart, cluster.kill, cluster.hang), strict=True):
-                rig.await_decisions(more=30)
+                rig.await_decisions(more=10)
                 fault(broker)
                 cluster.await_whole()
         rig.settle()

@@ -52,11 +52,13 @@ def test_every_connection_is_cut_for_longer_than_a_transaction_may_last(rig: Rig
         assert len(told) <= FEW, told
 
 
+@pytest.mark.long
 def test_no_answer_comes_back_for_longer_than_a_transaction_may_last(rig: Rig, proxied_kafka: Proxy) -> None:
     """The broker does what it is asked to, and nobody hears of it."""
     outlived(rig, proxied_kafka.with_toxic("timeout", timeout=0))
 
 
+@pytest.mark.long
 def test_on_a_slow_network_decisions_take_longer_and_go_on(rig: Rig, proxied_kafka: Proxy) -> None:
     with proxied_kafka.with_toxic("latency", latency=200, jitter=100):
         with rig.traffic.flowing():
