@@ -14,7 +14,7 @@ import numpy as np
 from braidstream.avro import Codec, LocalSchemas
 from braidstream.models.loading import load
 from braidstream.models.scorer import Scorer
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from consumers.duration.features import FEATURES as DURATION
 from consumers.tip.features import FEATURES as TIP
 from producer.sample import write_sample

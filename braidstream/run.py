@@ -22,7 +22,7 @@ from braidstream.errors import BraidstreamError, SettingsError
 from braidstream.models.features import FeatureSet
 from braidstream.models.loading import load
 from braidstream.models.scorer import Scorer
-from braidstream.pipeline import Pipeline
+from braidstream.pipelines import Pipeline
 from braidstream.registry import schemas_for
 from braidstream.settings import DecisionSettings, ScoringSettings, WorkerSettings
 from braidstream.streaming import clients, topics

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from braidstream.avro import Codec, E
 from braidstream.column_writer import Column, ColumnWriter
 from braidstream.errors import FatalError
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics

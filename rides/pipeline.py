@@ -4,7 +4,7 @@ from pathlib import Path
 
 import schemas
 from braidstream.avro import EventType
-from braidstream.pipeline import Topic, pipeline
+from braidstream.pipelines import Topic, pipeline
 from schemas.ride_started import RideStarted
 
 RIDES = pipeline(

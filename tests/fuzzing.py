@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from braidstream.avro import AvroSchema, EventType, write
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.streaming.ports import Headers
 from rides.pipeline import RIDES
 from tests.unit.events import prediction, ride

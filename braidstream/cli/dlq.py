@@ -17,7 +17,7 @@ from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder, as_json, printable
 from braidstream.cli.resending import Outlook, Plan
 from braidstream.errors import BraidstreamError, SettingsError
-from braidstream.pipeline import Pipeline
+from braidstream.pipelines import Pipeline
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients

@@ -11,7 +11,7 @@ import click
 from braidstream.errors import SettingsError
 
 if TYPE_CHECKING:
-    from braidstream.pipeline import Pipeline
+    from braidstream.pipelines import Pipeline
 
 COMMANDS = "braidstream.commands"
 """Entry points of this group are click commands."""
@@ -40,7 +40,7 @@ def command(name: str) -> click.Command | None:
 
 def pipeline(name: str | None) -> Pipeline[Any]:
     """The installed pipeline of this name, or the only one; raises `SettingsError` naming those that there are."""
-    from braidstream.pipeline import Pipeline
+    from braidstream.pipelines import Pipeline
 
     installed = {entry.name: entry for entry in entry_points(group=PIPELINES)}
     if not installed:
@@ -58,7 +58,7 @@ def pipeline(name: str | None) -> Pipeline[Any]:
             f"the pipeline {entry.name} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(found, Pipeline):
-        raise SettingsError(f"the pipeline {entry.name} ({entry.value}) is no braidstream.pipeline.Pipeline")
+        raise SettingsError(f"the pipeline {entry.name} ({entry.value}) is no braidstream.Pipeline")
     return found
 
 

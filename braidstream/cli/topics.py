@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from braidstream import logs
 from braidstream.cli import plugins
 from braidstream.errors import SettingsError
-from braidstream.pipeline import Pipeline
+from braidstream.pipelines import Pipeline
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients

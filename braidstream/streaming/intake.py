@@ -12,7 +12,7 @@ from braidstream.avro import Codec, E, SchemaSource
 from braidstream.columns import Columns, Flags
 from braidstream.errors import PoisonRecord
 from braidstream.events import Events, FlatReader
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 
 FEW = 32
 """Up to this many records are read faster one by one: a pass over columns costs what 30 records cost."""

@@ -14,7 +14,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from braidstream.errors import FatalError, SettingsError, UnavailableError
-from braidstream.pipeline import Pipeline
+from braidstream.pipelines import Pipeline
 from braidstream.settings import Settings
 
 ROOM = 64 * 1024

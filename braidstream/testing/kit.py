@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from braidstream.avro import Codec, E, LocalSchemas
 from braidstream.deciding.policy import Policy
-from braidstream.pipeline import Pipeline, Topic
+from braidstream.pipelines import Pipeline, Topic
 from braidstream.run import DecisionBroker, decision_processor, scoring_processor
 from braidstream.settings import DecisionSettings, WorkerSettings
 from braidstream.streaming.dead_letters import PREFIX, raw_headers

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition
 
 from braidstream.avro import Codec
 from braidstream.errors import FatalError, RetriableError
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients

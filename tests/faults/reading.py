@@ -9,7 +9,7 @@ from confluent_kafka import Message
 
 from braidstream.avro import Codec, SchemaSource
 from braidstream.errors import PoisonRecord
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.streaming.dead_letters import raw_headers
 from braidstream.streaming.intake import Intake
 from tests.faults.observed import Read

@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from braidstream.avro import Codec
 from braidstream.errors import RetriableError
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics

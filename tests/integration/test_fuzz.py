@@ -12,7 +12,7 @@ from confluent_kafka import Message
 
 from braidstream.avro import LocalSchemas
 from braidstream.errors import PoisonRecord
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.streaming.clients import plain_producer
 from braidstream.streaming.dead_letters import PREFIX, raw_headers
 from braidstream.streaming.intake import Intake

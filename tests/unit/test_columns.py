@@ -34,7 +34,7 @@ from pydantic import (
 from braidstream.avro import AvroSchema, EventType, LocalSchemas, write
 from braidstream.columns import Columns, field_types
 from braidstream.events import FlatReader
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.streaming.intake import Intake
 from rides.pipeline import RIDES
 from schemas.event import Event

@@ -22,7 +22,7 @@ from braidstream.avro import LocalSchemas
 from braidstream.deciding.policy import Known, Verdict
 from braidstream.errors import PoisonRecord
 from braidstream.events import Events
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.streaming.dead_letters import PREFIX, raw_headers
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.ports import Partition

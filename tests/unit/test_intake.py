@@ -21,7 +21,7 @@ from braidstream.avro import AvroSchema, Codec, EventType, LocalSchemas, write
 from braidstream.columns import Columns
 from braidstream.errors import PoisonRecord, RetriableError
 from braidstream.events import FlatReader
-from braidstream.pipeline import Topic
+from braidstream.pipelines import Topic
 from braidstream.streaming.intake import FEW, Intake, Read
 from rides.pipeline import RIDES
 from schemas.event import Event

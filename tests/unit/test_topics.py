@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from braidstream.errors import SettingsError, UnavailableError
-from braidstream.pipeline import Topic, pipeline
+from braidstream.pipelines import Topic, pipeline
 from braidstream.settings import Settings
 from braidstream.streaming import topics
 from braidstream.streaming.topics import ROOM, TopicSpec
