@@ -302,7 +302,9 @@ class Join(Generic[E]):
         assert event is not None
         predictions = {evidence.model: evidence for evidence in state.evidence}
         try:
-            verdict = self._rules.policy(Known(subject_id, lambda: read_event(event), predictions, missing, final))
+            verdict = self._rules.policy(
+                Known(subject_id, lambda: read_event(event), predictions, state.expected, missing, final)
+            )
             if verdict is not None:
                 _check(verdict)
             elif final:

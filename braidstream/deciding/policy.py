@@ -22,13 +22,14 @@ class Evidence(NamedTuple):
 class Known(NamedTuple, Generic[E]):
     """What is known of a subject when the policy is asked.
 
-    `missing` are the expected models without a prediction. `final` is False while more may be waited for: then the
-    policy may return None to wait.
+    `expected` are the models that this decision waits for, as they were set when it was opened; `missing` are those of
+    them without a prediction. `final` is False while more may be waited for: then the policy may return None to wait.
     """
 
     subject_id: str
     read_event: Callable[[], E]
     predictions: Mapping[str, Evidence]
+    expected: tuple[str, ...]
     missing: tuple[str, ...]
     final: bool
 

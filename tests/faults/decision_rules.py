@@ -229,7 +229,7 @@ def _revision(
     """What the policy says of the first predictions of a ride; None when it waits."""
     predictions = {item.model: item for item in _in_log(ride.predictions[:evidence])}
     missing = tuple(model for model in expected if model not in predictions)
-    known = Known(ride.event.ride_id, lambda: ride.event, predictions, missing, final or not missing)
+    known = Known(ride.event.ride_id, lambda: ride.event, predictions, expected, missing, final or not missing)
     verdict: Verdict | None = promise.policy(known)
     return _Revision(verdict.action, verdict.reasons, missing, evidence) if verdict is not None else None
 

@@ -393,11 +393,12 @@ def test_a_policy_must_decide_when_there_is_nothing_to_wait_for() -> None:
 
 
 def test_the_policy_sees_what_is_known() -> None:
-    seen: list[tuple[str, str, dict[str, float], tuple[str, ...], bool]] = []
+    seen: list[tuple[str, str, dict[str, float], tuple[str, ...], tuple[str, ...], bool]] = []
 
     def watch(known: Known[Clip]) -> Verdict | None:
         values = {model: evidence.value for model, evidence in known.predictions.items()}
-        seen.append((known.subject_id, known.event.title, values, known.missing, known.final))
+        what = (known.subject_id, known.event.title, values, known.expected, known.missing, known.final)
+        seen.append(what)
         return Verdict("done") if known.final else None
 
     join = join_of(watch)
@@ -405,9 +406,9 @@ def test_the_policy_sees_what_is_known() -> None:
     join.prediction("a", Evidence("nsfw", "1", 0.5), 1)
     join.advance(DEADLINE, DEADLINE, DEADLINE)
     assert seen == [
-        ("a", "kittens", {}, EXPECTED, False),
-        ("a", "kittens", {"nsfw": 0.5}, ("violence",), False),
-        ("a", "kittens", {"nsfw": 0.5}, ("violence",), True),
+        ("a", "kittens", {}, EXPECTED, EXPECTED, False),
+        ("a", "kittens", {"nsfw": 0.5}, EXPECTED, ("violence",), False),
+        ("a", "kittens", {"nsfw": 0.5}, EXPECTED, ("violence",), True),
     ]
 
 

@@ -1,0 +1,1 @@
+"""Moderation of uploaded videos, on Braidstream."""

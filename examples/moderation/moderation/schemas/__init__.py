@@ -1,0 +1,1 @@
+"""What the parts exchange: Avro schemas, and the pydantic models beside them."""

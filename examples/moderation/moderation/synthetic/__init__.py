@@ -1,0 +1,1 @@
+"""Makes all data of the example, each from a seed: nothing of it is real."""
