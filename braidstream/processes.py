@@ -40,23 +40,18 @@ class Processes:
         """Logs are kept in this folder."""
         self._folder = folder
         self._children: list[Child] = []
+        self._started = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for child in self._children:
-            child.process.terminate()
-        for child in self._children:
-            try:
-                child.process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+        _stop(self._children)
 
     def start(self, module: str, settings: Mapping[str, str]) -> None:
         """Start `python -m <module>` with these settings on top of this process's own, answering over HTTP."""
-        log = self._folder / f"{module}-{len(self._children)}.log"
+        log = self._folder / f"{module}-{self._started}.log"
+        self._started += 1
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of the caller's
                 [sys.executable, "-m", module],
@@ -66,6 +61,11 @@ class Processes:
                 stderr=subprocess.STDOUT,
             )
         self._children.append(Child(module, log, process))
+
+    def stop(self, module: str) -> None:
+        """Stop the workers of this module; nothing is expected of them any more."""
+        _stop([child for child in self._children if child.module == module])
+        self._children = [child for child in self._children if child.module != module]
 
     def partitions(self, module: str) -> int:
         """How many partitions the ready workers of this module own together."""
@@ -77,6 +77,17 @@ class Processes:
             if (code := child.process.poll()) is not None:
                 lines = _last_lines(child.log)
                 raise FatalError(f"{child.module} ended with exit code {code}; its last lines:\n{lines}")
+
+
+def _stop(children: Sequence[Child]) -> None:
+    for child in children:
+        child.process.terminate()
+    for child in children:
+        try:
+            child.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
 
 
 def _last_lines(log: Path) -> str:

@@ -16,9 +16,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from braidstream.demo import Seen
 from producer.sample import write_sample
 from rides.demo.summary import summarize
-from rides.demo.watch import Seen
 from schemas.decision import Decision
 from schemas.prediction import Prediction
 
@@ -145,16 +145,17 @@ def seen(*decided: str) -> Seen:
 
 def test_a_ride_without_a_decision_is_missing_and_the_run_is_not_ok() -> None:
     everything = {"duration": pl.lit(value=True), "tip": pl.lit(value=True)}
-    summary = summarize(rides(), [1.0, 1.0], 3, seen("a"), everything)
-    assert (summary.complete, summary.partial, summary.missing, summary.ok) == (1, 0, 1, False)
+    summary = summarize(rides(), {"a": 1.0, "b": 1.0}, 3, seen("a"), everything)
+    assert (summary.figures.complete, summary.figures.partial, summary.figures.missing) == (1, 0, 1)
+    assert summary.failure == "1 rides were not decided"
     assert summary.as_json()["latency_ms"] == {"p50": 2000.0, "p99": 2000.0}
     assert summary.as_json()["error"] == {"duration_rmse_minutes": 3.0, "tip_rmse_dollars": 1.0}
 
 
 def test_errors_are_measured_on_rides_that_were_not_trained_on() -> None:
     later = {"duration": pl.col("ride_id") == "b", "tip": pl.lit(value=False)}
-    summary = summarize(rides(), [1.0, 1.0], 0, seen("a", "b"), later)
-    assert summary.ok
-    assert summary.partial == 1
+    summary = summarize(rides(), {"a": 1.0, "b": 1.0}, 0, seen("a", "b"), later)
+    assert summary.failure is None
+    assert summary.figures.partial == 1
     assert (summary.errors["duration"].rides, summary.errors["tip"].rmse) == (1, None)
     assert any("not measured" in line for line in summary.as_lines())

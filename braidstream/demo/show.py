@@ -1,4 +1,4 @@
-"""What the demo says while it runs, on stderr: one changing line on a terminal, plain ones elsewhere."""
+"""What a demo says while it runs, on stderr: one changing line on a terminal, plain ones elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.status import Status
 
-from rides.demo.watch import Seen
+from braidstream.demo.watch import Seen
 
 _EVERY_TERMINAL = 0.5
 _EVERY_PLAIN = 2.0
@@ -49,7 +49,7 @@ class Show:
         """The latest decision, as an example."""
         if not seen.decisions:
             return ""
-        decision = next(reversed(seen.decisions.values()))
+        decision = next(reversed(seen.decisions.values()))[-1]
         return f" · {decision.subject_id[:8]}… {decision.action}: {'; '.join(decision.reasons)}"
 
     def _show(self, text: str) -> None:

@@ -1,0 +1,73 @@
+"""A demo as a command: interrupted, failed or done, it says so and exits accordingly."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+import click
+
+from braidstream import logs
+from braidstream.demo.show import Show
+from braidstream.errors import BraidstreamError, SettingsError
+
+
+class Summary(Protocol):
+    """What a demo says in the end."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the demo counts as failed; None when it went well."""
+        ...
+
+    def as_lines(self) -> Sequence[str]:
+        """The summary for people."""
+        ...
+
+    def as_json(self) -> Mapping[str, object]:
+        """The summary for programs."""
+        ...
+
+
+def play(run: Callable[[Show], Summary], *, as_json: bool) -> None:
+    """Run a demo and print its summary: the lines, and with `as_json` one JSON object alone on stdout.
+
+    Exits with 1 when it failed, 2 when a setting or file is wrong, and 130 when it was interrupted.
+    """
+    logs.configure("warning", "auto")
+    show = Show()
+    try:
+        with _interruptible():
+            summary = run(show)
+    except KeyboardInterrupt:
+        show.line("interrupted; every process of the demo is stopped")
+        sys.exit(130)
+    except BraidstreamError as error:
+        show.line(f"Error: {error}")
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    for line in summary.as_lines():
+        click.echo(line, err=as_json)
+    if as_json:
+        click.echo(json.dumps(summary.as_json()))
+    if summary.failure is not None:
+        show.line(f"Error: {summary.failure}")
+        sys.exit(1)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does: everything that was started is stopped."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
