@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -56,16 +56,23 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def run_scorer(pipeline: Pipeline[E], model: str, features: FeatureSet[E], train_with: str | None = None) -> None:
+def run_scorer(
+    pipeline: Pipeline[E],
+    model: str,
+    features: FeatureSet[E],
+    train_with: str | None = None,
+    trusted: Sequence[str] = (),
+) -> None:
     """Run the worker that serves a model, as consumer group `model`, until SIGTERM. Exits the process.
 
-    `train_with` is the command that makes the model, for the message when there is none.
+    `train_with` is the command that makes the model, for the message when there is none. `trusted` are the full names
+    of types of your own that the model may be made of, as for `load`.
     """
 
     def start(settings: ScoringSettings, watcher: Watcher) -> Worker:
         uri = settings.model_uri or f"models/{model}"
         watcher.readiness.note("model_loaded", f"{uri} is being loaded")
-        served = load(uri, train_with=train_with)
+        served = load(uri, train_with=train_with, trusted=trusted)
         if served.name != model:
             raise SettingsError(f"MODEL_URI holds the model {served.name!r}, this is the worker of {model!r}")
         scorer = Scorer(served, features)

@@ -18,6 +18,7 @@ from braidstream.models import training
 from braidstream.models.features import FeatureSet, Matrix
 from braidstream.models.folder import ModelCard, folder_of, is_model, read_card
 from braidstream.models.loading import load
+from braidstream.models.measures import errors
 from braidstream.models.scorer import Scorer
 from producer.trips import Trips, read_trips, rides
 from rides.pipeline import RIDES
@@ -79,7 +80,7 @@ class RideTask:
             raise SettingsError(f"none of {trips.rides.height} rides is one of {self.rides}: nothing to measure on")
         scorer = Scorer(load(uri, train_with=f"python -m consumers.{self.name}.train --trips FILE"), self.features)
         predicted = np.concatenate([scorer(list(rides(part))) for part in known.iter_slices(_CHUNK)])
-        return training.errors(predicted, known["outcome"].to_numpy())
+        return errors(known["outcome"].to_numpy(), predicted)
 
     def _matrix(self, frame: pl.DataFrame) -> Matrix:
         return np.concatenate([self.features.matrix(list(rides(part))) for part in frame.iter_slices(_CHUNK)])

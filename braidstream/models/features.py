@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeAlias
+from typing import Generic, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from braidstream.avro import E
-from braidstream.columns import Columns
+from braidstream.columns import Array, Columns
 from braidstream.events import columns_of
+from braidstream.models.folder import Feature
 
-Matrix: TypeAlias = NDArray[np.float32]
-"""One row an event, one column a feature; a missing value is NaN."""
+Matrix: TypeAlias = NDArray[np.float32] | NDArray[np.object_]
+"""One row an event, one column a feature: numbers, of which a missing one is NaN, or strings."""
+
+_NONE = np.array(None, object)
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,28 @@ class FeatureSet(Generic[E]):
     """Named features of one type of event, the same in training and in scoring.
 
     `build` takes the columns of n events, n above 0, and returns a matrix of shape (n, len(names)), its columns in the
-    order of `names`.
+    order of `names`. Of kind "number" it is one of single-precision numbers. Of kind "text" it is an object array of
+    strings, in which None becomes "".
     """
 
     names: tuple[str, ...]
     build: Callable[[Columns], Matrix]
+    kind: Literal["number", "text"] = "number"
+
+    @property
+    def described(self) -> tuple[Feature, ...]:
+        """What `model.json` says of these features."""
+        return tuple(Feature(name=name, type="string" if self.kind == "text" else "float32") for name in self.names)
 
     def matrix(self, events: Sequence[E]) -> Matrix:
         """The features of these events."""
-        return self.build(columns_of(events)) if len(events) else np.empty((0, len(self.names)), np.float32)
+        if not len(events):
+            return np.empty((0, len(self.names)), object if self.kind == "text" else np.float32)
+        matrix = self.build(columns_of(events))
+        return _without_none(matrix) if self.kind == "text" else matrix
+
+
+def _without_none(texts: Array) -> NDArray[np.object_]:
+    texts = texts.astype(object)
+    texts[np.equal(texts, _NONE)] = ""
+    return texts

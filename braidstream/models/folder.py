@@ -30,7 +30,7 @@ class Feature(_Record):
     """One column of the matrix that the model takes."""
 
     name: str
-    type: Literal["float32"] = "float32"
+    type: Literal["float32", "string"] = "float32"
 
 
 class DataSummary(_Record):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,18 @@ from braidstream.models.folder import CARD, ONNX, SKOPS, ModelCard, folder_of, i
 from braidstream.models.predictors import OnnxPredictor, Predictor, SklearnPredictor
 
 TRUSTED_TYPES = (
+    # What HistGradientBoosting is made of.
     "functools.partial",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
+    # The trees of forests and of GradientBoosting. As with those above, a forged one can crash the process.
+    "sklearn.tree._tree.Tree",
+    # What CalibratedClassifierCV is made of: classifiers and numbers.
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
 )
-"""What a skops file may hold beyond the types that skops itself trusts: what HistGradientBoosting is made of."""
+"""What a skops file may hold beyond the types that skops itself trusts."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,15 @@ class Model:
         return tuple(feature.name for feature in self.card.features)
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """The values for n rows of features, in shape (n,)."""
+        """The values for n rows of features, in shape (n,): of a classifier, the probabilities of class 1."""
         return self.predictor(matrix)
 
 
-def load(uri: str, *, train_with: str | None = None) -> Model:
+def load(uri: str, *, train_with: str | None = None, trusted: Sequence[str] = ()) -> Model:
     """Load the model that a folder holds, named by its path or by `file:///path`.
 
-    `train_with` is the command that makes the model, for the message when there is none. Raises `SettingsError` when
+    `train_with` is the command that makes the model, for the message when there is none. `trusted` are the full names
+    of types of your own that the model may be made of, for example `shop.features.Sizes`. Raises `SettingsError` when
     the model is missing, damaged, made by another version of scikit-learn (where that matters), or not to be trusted.
     """
     folder = folder_of(uri)
@@ -61,7 +71,7 @@ def load(uri: str, *, train_with: str | None = None) -> Model:
     card = read_card(folder)
     if card.served_by == "onnx":
         return Model(card, _onnx(uri, read_file(folder, card, ONNX)))
-    return Model(card, _scikit_learn(uri, card, read_file(folder, card, SKOPS)))
+    return Model(card, _scikit_learn(uri, card, read_file(folder, card, SKOPS), trusted))
 
 
 def _onnx(uri: str, content: bytes) -> Predictor:
@@ -71,15 +81,31 @@ def _onnx(uri: str, content: bytes) -> Predictor:
         raise SettingsError(f"{uri}: onnxruntime {version('onnxruntime')} cannot load the model: {error}") from error
 
 
-def _scikit_learn(uri: str, card: ModelCard, content: bytes) -> Predictor:
+def _scikit_learn(uri: str, card: ModelCard, content: bytes, trusted: Sequence[str]) -> Predictor:
     made_by, here = card.libraries.get("scikit-learn"), version("scikit-learn")
     if made_by != here:
         raise SettingsError(
             f"{uri} was made by scikit-learn {made_by} and here is {here}: install that version, or train it again"
         )
-    import skops.io  # brings all of scikit-learn, which a model served by ONNX Runtime does without
+    return SklearnPredictor(read_estimator(uri, content, trusted))
 
+
+def read_estimator(origin: str, content: bytes, trusted: Sequence[str]) -> Any:
+    """The estimator that a skops file of this content holds; `origin` names it in messages.
+
+    Raises `SettingsError` when it is made of types that are neither scikit-learn's nor among `trusted`, or damaged.
+    """
+    import skops.io  # brings all of scikit-learn, which a model served by ONNX Runtime does without
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    allowed = [*TRUSTED_TYPES, *trusted]
     try:
-        return SklearnPredictor(skops.io.loads(content, trusted=list(TRUSTED_TYPES)))
-    except Exception as error:  # UntrustedTypesFoundException, and whatever a damaged file makes skops raise
-        raise SettingsError(f"{uri}: skops {version('skops')} does not load the model: {error}") from error
+        return skops.io.loads(content, trusted=allowed)
+    except UntrustedTypesFoundException as error:
+        unknown = sorted(set(skops.io.get_untrusted_types(data=content)).difference(allowed))
+        raise SettingsError(
+            f"{origin}: the model is made of types that are not trusted: if you trust {', '.join(unknown)}, give "
+            f"trusted={tuple(unknown)} to train, load and run_scorer"
+        ) from error
+    except Exception as error:  # whatever a damaged file makes skops raise
+        raise SettingsError(f"{origin}: skops {version('skops')} does not load the model: {error}") from error

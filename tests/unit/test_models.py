@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +17,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
-from sklearn.linear_model import LinearRegression
+from sklearn.base import BaseEstimator, RegressorMixin, is_classifier
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import Birch
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from structlog.testing import capture_logs
 
 from braidstream.columns import Columns
@@ -29,7 +38,7 @@ from braidstream.errors import SettingsError
 from braidstream.models.export import TOLERANCE, NotExportable, export, save
 from braidstream.models.features import FeatureSet, Matrix
 from braidstream.models.folder import CARD, ONNX, SKOPS, DataSummary, ModelCard
-from braidstream.models.loading import load
+from braidstream.models.loading import load, read_estimator
 from braidstream.models.predictors import OnnxPredictor, SklearnPredictor
 from braidstream.models.scorer import Scorer
 
@@ -65,6 +74,20 @@ class Custom(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.zeros(len(rows))
 
 
+class Forgetful(Custom):
+    """An estimator that leaves out of its file what it has learned."""
+
+    def fit(self, rows: Matrix, target: NDArray[np.float64]) -> "Forgetful":
+        self.mean_ = target.mean()
+        return self
+
+    def predict(self, rows: Matrix) -> NDArray[np.float64]:
+        return np.full(len(rows), self.mean_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"mean_": 0.0}
+
+
 def points(missing: bool = True, rows: int = 2000) -> tuple[Matrix, NDArray[np.float64]]:
     random = np.random.default_rng(0)
     colour, size = random.integers(0, 30, rows), random.random(rows)
@@ -79,9 +102,15 @@ def trees(**parameters: Any) -> HistGradientBoostingRegressor:
     return HistGradientBoostingRegressor(max_iter=20, random_state=0, **parameters)
 
 
-def save_fitted(estimator: Any, folder: Path, missing: bool = True) -> ModelCard:
+def classes(target: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Whether the size is large, and sometimes the contrary."""
+    noise = np.random.default_rng(1).random(len(target)) < 0.1
+    return ((target % 1 > 0.5) ^ noise).astype(np.int64)
+
+
+def save_fitted(estimator: Any, folder: Path, missing: bool = True, trusted: Sequence[str] = ()) -> ModelCard:
     matrix, target = points(missing)
-    estimator.fit(matrix, target)
+    estimator.fit(matrix, classes(target) if is_classifier(estimator) else target)
     return save(
         folder,
         name="price",
@@ -91,6 +120,7 @@ def save_fitted(estimator: Any, folder: Path, missing: bool = True) -> ModelCard
         schema_id=7,
         metrics={"rmse": 1.0},
         data=DATA,
+        trusted=trusted,
     )
 
 
@@ -118,6 +148,44 @@ def test_other_estimators_are_exported_too(tmp_path: Path, estimator: Any) -> No
     matrix, _ = points(missing=False)
     predicted = load(str(tmp_path / "price")).predict(matrix)
     np.testing.assert_allclose(predicted, SklearnPredictor(estimator)(matrix), rtol=0, atol=TOLERANCE * 41)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        HistGradientBoostingClassifier(max_iter=20, random_state=0),
+        make_pipeline(StandardScaler(), CalibratedClassifierCV(LogisticRegression(), cv=3)),
+        CalibratedClassifierCV(LogisticRegression(), cv=3),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_a_classifier_predicts_the_probability_of_class_1(tmp_path: Path, estimator: Any) -> None:
+    card = save_fitted(estimator, tmp_path / "good", missing=False)
+    model = load(str(tmp_path / "good"))
+    matrix, _ = points(missing=False)
+    assert card.not_exported is None
+    assert isinstance(model.predictor, OnnxPredictor)
+    expected = estimator.predict_proba(matrix)[:, 1]
+    assert np.ptp(expected) > 0.2
+    for rows in (matrix, matrix[:1]):
+        np.testing.assert_allclose(model.predict(rows), expected[: len(rows)], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "calibrated",
+    [
+        CalibratedClassifierCV(LinearSVC(), cv=2),
+        CalibratedClassifierCV(RandomForestClassifier(n_estimators=3, random_state=0), method="isotonic", cv=2),
+        CalibratedClassifierCV(HistGradientBoostingClassifier(max_iter=5), method="temperature", cv=2),
+    ],
+    ids=lambda estimator: type(estimator.estimator).__name__,
+)
+def test_a_calibrated_classifier_is_read_back_without_pickle(tmp_path: Path, calibrated: Any) -> None:
+    save_fitted(calibrated, tmp_path / "good", missing=False)
+    kept = read_estimator("good", (tmp_path / "good" / SKOPS).read_bytes(), ())
+    matrix, _ = points(missing=False)
+    np.testing.assert_allclose(SklearnPredictor(kept)(matrix), calibrated.predict_proba(matrix)[:, 1], atol=1e-12)
 
 
 _VALUES = st.floats(width=32, allow_infinity=False) | st.floats(0, 30, width=32)
@@ -204,10 +272,33 @@ def test_an_estimator_of_another_scikit_learn_is_refused_and_an_export_is_not(tm
 
 
 def test_a_skops_file_with_a_type_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
-    card = save_fitted(Custom(), tmp_path / "price")
+    of_this_module = f"{__name__}.Custom"
+    advice = rf"if you trust {of_this_module}, give trusted=\('{of_this_module}',\) to train, load and run_scorer"
+    with pytest.raises(SettingsError, match=f"price: the model is made of types that are not trusted: {advice}"):
+        save_fitted(Custom(), tmp_path / "price")
+    card = save_fitted(Custom(), tmp_path / "price", trusted=(of_this_module,))
     assert card.served_by == "scikit-learn"
-    with pytest.raises(SettingsError, match=r"Untrusted types.*Custom"):
+    with pytest.raises(SettingsError, match=advice):
         load(str(tmp_path / "price"))
+    assert load(str(tmp_path / "price"), trusted=(of_this_module,)).predict(points()[0][:2]).tolist() == [0, 0]
+
+
+def test_a_type_that_no_other_program_can_import_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Custom, "__module__", "__main__")
+    with pytest.raises(SettingsError, match=r"price is made of __main__\.Custom, which no other program can import"):
+        save_fitted(Custom(), tmp_path / "price", trusted=("__main__.Custom",))
+
+
+def test_an_estimator_that_does_not_survive_its_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"read back from model\.skops, differs from the estimator on 2000 of 2000"):
+        save_fitted(Forgetful(), tmp_path / "price", trusted=(f"{__name__}.Forgetful",))
+
+
+def test_an_estimator_that_needs_pickle_is_refused(tmp_path: Path) -> None:
+    estimator = Custom()
+    estimator.clusters_ = Birch()
+    with pytest.raises(SettingsError, match="price cannot be kept in a file without pickle"):
+        save_fitted(estimator, tmp_path / "price")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +331,7 @@ def test_onnx_runs_on_one_thread(both: tuple[OnnxPredictor, HistGradientBoosting
 def test_scikit_learn_predicts_on_one_thread_and_gives_the_others_back() -> None:
     seen: list[set[int]] = []
 
-    class Watched:
+    class Watched(Custom):
         def predict(self, rows: Matrix) -> NDArray[np.float64]:
             seen.append(openmp_threads())
             return np.zeros(len(rows))
@@ -268,7 +359,9 @@ def test_a_scorer_gives_a_value_an_event_in_order(tmp_path: Path) -> None:
 
 def test_a_scorer_refuses_a_model_made_for_other_features(tmp_path: Path) -> None:
     save_fitted(trees(), tmp_path / "price")
-    with pytest.raises(SettingsError, match=r"price \w{12} was made for other features.*colour, size.*size, colour"):
+    with pytest.raises(
+        SettingsError, match=r"price \w{12} was made for other features.*colour \(float32\), size.*size.*, colour"
+    ):
         Scorer(load(str(tmp_path / "price")), FeatureSet[Point](("size", "colour"), build))
 
 

@@ -3,17 +3,21 @@
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import BaseModel
-from sklearn.dummy import DummyRegressor
+from sklearn.cluster import KMeans
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
 
 from braidstream.errors import SettingsError
 from braidstream.models.features import FeatureSet
 from braidstream.models.folder import is_model
 from braidstream.models.loading import load
-from braidstream.models.training import MIN_ROWS, TrainingData, errors, train
+from braidstream.models.training import MIN_ROWS, TrainingData, train
 
 
 class Item(BaseModel):
@@ -29,10 +33,6 @@ DATA = TrainingData(
     earliest=datetime(2023, 1, 1),  # noqa: DTZ001
     latest=datetime(2023, 1, 31),  # noqa: DTZ001
 )
-
-
-def test_errors() -> None:
-    assert errors(np.array([1.0, 2, 3]), np.array([1.0, 5, -1])) == {"rmse": (25 / 3) ** 0.5, "mae": 7 / 3}
 
 
 def test_metrics_are_of_a_model_that_has_not_seen_the_latest_rows_and_the_model_has_seen_all(tmp_path: Path) -> None:
@@ -61,3 +61,67 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=f"9 rows are too few to train price: at least {MIN_ROWS} are needed"):
         train("price", DummyRegressor(), FEATURES, few, tmp_path / "price", schema_id=7)
     assert not is_model(tmp_path / "price")
+
+
+CLASSES = replace(DATA, target=np.array([0.0, 1, 0, 1, 0, 1, 0, 1, 1, 0]))
+
+
+def test_a_classifier_is_measured_by_its_probabilities(tmp_path: Path) -> None:
+    card = train(
+        "good", DummyClassifier(), FEATURES, CLASSES, tmp_path / "good", schema_id=7, thresholds={"a": 0.5, "b": 0.6}
+    )
+    assert card.metrics == {
+        "average_precision": 0.5,
+        "brier": 0.25,
+        "threshold_a": 0.5,
+        "precision_a": 0.5,
+        "recall_a": 1.0,
+        "threshold_b": 0.6,
+        "recall_b": 0.0,
+    }
+    assert load(str(tmp_path / "good")).predict(FEATURES.matrix([Item(size=0)])) == pytest.approx([0.5])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (KMeans(), r"good cannot be trained: KMeans\(\) is neither a regressor nor a classifier"),
+        (LinearSVC(), r"LinearSVC\(\) has no predict_proba.*CalibratedClassifierCV"),
+    ],
+)
+def test_estimators_without_a_value_are_refused(tmp_path: Path, estimator: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train("good", estimator, FEATURES, CLASSES, tmp_path / "good", schema_id=7)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (replace(CLASSES, target=np.arange(10.0) % 3), "targets have to be 0 and 1; here they are 0, 1, 2"),
+        (replace(CLASSES, target=np.ones(10)), "here they are 1"),
+        (replace(CLASSES, target=np.array([0.0] * 8 + [1, 1])), "the earlier 8 rows have to hold both classes"),
+        (replace(CLASSES, target=np.array([0.0, 1] + [0] * 8)), "the later 2 class 1"),
+        (replace(CLASSES, target=np.ones((10, 2))), r"one number a row: the target is of shape \(10, 2\)"),
+        (replace(CLASSES, matrix=np.ones((9, 1), np.float32)), r"10 targets and 1 features, and .* shape \(9, 1\)"),
+        (replace(CLASSES, matrix=np.full((10, 1), "a", object)), "features of kind 'number', and a matrix of object"),
+    ],
+)
+def test_rows_that_do_not_fit_a_classifier_are_refused(tmp_path: Path, data: TrainingData, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train("good", LogisticRegression(), FEATURES, data, tmp_path / "good", schema_id=7)
+    assert not is_model(tmp_path / "good")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "options", "message"),
+    [
+        (DummyClassifier(), {"target_limit": 0.5}, "good is a classifier: target_limit is for regressors"),
+        (DummyRegressor(), {"thresholds": {"a": 0.5}}, "good is a regressor: thresholds are for classifiers"),
+        (DummyClassifier(), {"thresholds": {"a": 50.0}}, "from 0 to 1, and 50.0 is none"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(
+    tmp_path: Path, estimator: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train("good", estimator, FEATURES, CLASSES, tmp_path / "good", schema_id=7, **options)
