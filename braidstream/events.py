@@ -62,6 +62,11 @@ class Events(Sequence[E]):
         rows = range(len(self))[index]
         return Events(self.keys[index], self.columns.at(index), lambda row: self._event(rows[row]))
 
+    def at(self, rows: Sequence[int]) -> Events[E]:
+        """Some of the events."""
+        keys = [self.keys[row] for row in rows]
+        return Events(keys, self.columns.at(np.array(rows, np.int64)), lambda row: self._event(rows[row]))
+
     @classmethod
     def of(cls, model: type[E], events: Sequence[E], keys: Sequence[str]) -> Events[E]:
         """A batch of events that are there already."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +11,10 @@ from typing import Any, Generic
 
 import schemas
 from braidstream.avro import E, EventType
+from braidstream.errors import SettingsError
 from schemas.decision import Decision
 from schemas.decision_state import DecisionState
+from schemas.handled import Handled
 from schemas.prediction import Prediction
 
 _SCHEMAS = Path(schemas.__file__).parent
@@ -46,7 +49,8 @@ _CHANGELOG = {
 class Pipeline(Generic[E]):
     """One event, many models, one decision: the topics that the parts of a pipeline share.
 
-    `subjects` is the topic that each subject begins in, for example `ride_started`.
+    `subjects` is the topic that each subject begins in, for example `ride_started`. `others` are what consumers write
+    and keep besides.
     """
 
     subjects: Topic[E]
@@ -54,11 +58,12 @@ class Pipeline(Generic[E]):
     decisions: Topic[Decision]
     decision_state: Topic[DecisionState]
     dead_letters: str
+    others: tuple[Topic[Any], ...] = ()
 
     @property
     def topics(self) -> tuple[Topic[Any], ...]:
         """Every topic that holds Avro events."""
-        return (self.subjects, self.predictions, self.decisions, self.decision_state)
+        return (self.subjects, self.predictions, self.decisions, self.decision_state, *self.others)
 
 
 def pipeline(
@@ -68,9 +73,14 @@ def pipeline(
     decisions: str = "decisions",
     decision_state: str = "decision_state",
     dead_letters: str = "dead_letters",
+    others: Sequence[Topic[Any]] = (),
 ) -> Pipeline[E]:
-    """A pipeline around the topic that its subjects begin in; name the other topics where two share a broker."""
-    return Pipeline(
+    """A pipeline around the topic that its subjects begin in; name the other topics where two share a broker.
+
+    `others` are further topics: they are created, checked, and known to `braidstream tail` as these are. Raises
+    `SettingsError` when two topics have one name.
+    """
+    made = Pipeline(
         subjects=subjects,
         predictions=Topic(predictions, EventType.load(Prediction, "prediction", _SCHEMAS), "subject_id"),
         decisions=Topic(decisions, EventType.load(Decision, "decision", _SCHEMAS), "subject_id"),
@@ -78,4 +88,14 @@ def pipeline(
             decision_state, EventType.load(DecisionState, "decision_state", _SCHEMAS), "subject_id", _CHANGELOG
         ),
         dead_letters=dead_letters,
+        others=tuple(others),
     )
+    names = Counter([*(topic.name for topic in made.topics), dead_letters])
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise SettingsError(f"two topics of the pipeline are named {twice[0]}: give each a name of its own")
+    return made
+
+
+def changelog(name: str) -> Topic[Handled]:
+    """A topic that a consumer keeps in which subjects it has handled, for `run_handler`: one for each such consumer."""
+    return Topic(name, EventType.load(Handled, "handled", _SCHEMAS), "subject_id", _CHANGELOG)

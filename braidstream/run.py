@@ -8,43 +8,36 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 from braidstream import logs
-from braidstream.avro import Codec, E, SchemaSource
-from braidstream.deciding.join import Rules, State
+from braidstream.avro import E, SchemaSource
 from braidstream.deciding.policy import Policy
 from braidstream.errors import BraidstreamError, SettingsError
 from braidstream.models.features import FeatureSet
 from braidstream.models.loading import load
 from braidstream.models.scorer import Scorer
-from braidstream.pipelines import Pipeline
+from braidstream.pipelines import Pipeline, Topic
+from braidstream.processors import StateBroker, decision_processor, handler_processor, scoring_processor
 from braidstream.registry import schemas_for
-from braidstream.settings import DecisionSettings, ScoringSettings, WorkerSettings
+from braidstream.settings import DecisionSettings, HandlerSettings, ScoringSettings, WorkerSettings
 from braidstream.streaming import clients, topics
-from braidstream.streaming.changelog import ChangelogReader, Restore, StateCodec
-from braidstream.streaming.dead_letters import DeadLetterLimit
-from braidstream.streaming.decisions import DecisionProcessor, DecisionTopics
-from braidstream.streaming.fence import Fence
-from braidstream.streaming.handler import Isolation
+from braidstream.streaming.handler import Handle, Out
 from braidstream.streaming.inbox import Inbox
-from braidstream.streaming.intake import Intake
 from braidstream.streaming.observer import Observer
 from braidstream.streaming.outage import Outage
-from braidstream.streaming.ports import LogEnds
-from braidstream.streaming.processor import DeadLetters, HandlerProcessor, Processor
+from braidstream.streaming.processor import Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
-from braidstream.streaming.scoring import Predict, PredictionWriter, prediction_head, predictions_of
 from braidstream.streaming.worker import Worker
 from braidstream.watching.reachability import probes
 from braidstream.watching.watcher import Watcher
+from schemas.handled import Handled
 
 S = TypeVar("S", bound=WorkerSettings)
 D = TypeVar("D", bound=DecisionSettings)
+H = TypeVar("H", bound=HandlerSettings)
 
 LINGER = {"exactly_once": 0.001, "at_least_once": 0.0}
 """Seconds that a batch waits for more: a transaction costs milliseconds, whatever is in it, and one that begins before
@@ -102,89 +95,52 @@ def run_decisions(
         group = settings.named(name)
         watcher.describe(group=group)
         policy = make_policy(settings)
-        broker = DecisionBroker(
-            clients.BrokerLogEnds(lambda: clients.admin(settings)),
-            lambda: clients.reader(settings, f"{group}-restore"),
-            now_ms,
-        )
+        broker = _state_broker(settings, group)
         processor = decision_processor(pipeline, settings, schemas, group, policy, broker=broker)
         return make_worker(settings, group, processor, watcher)
 
     _main(pipeline, settings_type, start)
 
 
-def scoring_processor(
+def run_handler(
     pipeline: Pipeline[E],
-    settings: WorkerSettings,
-    schemas: SchemaSource,
-    group: str,
-    predict: Predict[E],
+    name: str,
+    make_handler: Callable[[H], Handle[E, Out]],
+    settings_type: type[H],
     *,
-    model: tuple[str, str],
-    clock: Callable[[], int],
-) -> HandlerProcessor[E]:
-    """The work of the worker of a model, given by its name and version."""
-    predictions = settings.named(pipeline.predictions.name)
-    codec = Codec(pipeline.predictions.event_type, schemas, predictions)
-    handle = predictions_of(predict, predictions, PredictionWriter(prediction_head(codec), *model), clock)
-    return HandlerProcessor(
-        Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name)),
-        Isolation(handle, settings.dead_letter_run),
-        _dead_letters(pipeline, settings, group),
-    )
+    writes: Topic[Out],
+    once: Topic[Handled] | None = None,
+) -> None:
+    """Run a consumer with a handler of its own, as consumer group `name`, until SIGTERM. Exits the process.
 
+    `make_handler` gets the settings, of `HandlerSettings` or a subclass. The handler is given the subjects' events in
+    batches, and returns for each event the events that go to `writes`: none, one or several. Each is keyed by its own
+    field; one with another key than its subject goes to the partition of that key.
 
-@dataclass(frozen=True)
-class DecisionBroker:
-    """What a decision service needs of the broker and the clock (milliseconds since 1970, UTC) besides its inbox."""
+    With `once`, a `changelog` that is this consumer's alone, a subject is handled once: until `REMEMBER` seconds later
+    its further events give nothing, also after restarts and on other workers. What was handled is written in the same
+    transaction as the outputs and the offsets. With at_least_once it is written when the outputs are in the log: they
+    may come again after a failure between the two, and later repeats give nothing. A subject whose event became a dead
+    letter is not handled. `writes` and `once` have to be among the pipeline's `others`.
+    """
 
-    ends: LogEnds
-    make_reader: Callable[[], ChangelogReader]
-    clock: Callable[[], int]
+    def start(settings: H, watcher: Watcher) -> Worker:
+        schemas = _prepare(pipeline, settings)
+        group = settings.named(name)
+        watcher.describe(group=group)
+        processor = handler_processor(
+            pipeline,
+            settings,
+            schemas,
+            group,
+            make_handler(settings),
+            writes=writes,
+            once=once,
+            broker=_state_broker(settings, group),
+        )
+        return make_worker(settings, group, processor, watcher)
 
-
-def decision_processor(
-    pipeline: Pipeline[E],
-    settings: DecisionSettings,
-    schemas: SchemaSource,
-    group: str,
-    policy: Policy[E],
-    *,
-    broker: DecisionBroker,
-) -> DecisionProcessor[E]:
-    """The work of a decision service."""
-    subjects = Intake(pipeline.subjects, schemas, settings.named(pipeline.subjects.name))
-    decisions, state = settings.named(pipeline.decisions.name), settings.named(pipeline.decision_state.name)
-    parts = DecisionTopics(
-        subjects=subjects,
-        predictions=Intake(pipeline.predictions, schemas, settings.named(pipeline.predictions.name)),
-        decisions=decisions,
-        decision_codec=Codec(pipeline.decisions.event_type, schemas, decisions),
-        state=state,
-        state_codec=StateCodec(pipeline.decision_state.event_type, schemas, state),
-    )
-    rules = Rules(
-        policy=policy,
-        expected=settings.expected_models,
-        deadline=round(settings.decision_deadline * 1000),
-        remember=round(settings.remember * 1000),
-        read_event=subjects.decode,
-    )
-
-    def make_restore(take: Callable[[int, str, State | None], None]) -> Restore:
-        return Restore(state, broker.make_reader, broker.ends, parts.state_codec, take)
-
-    return DecisionProcessor(
-        parts,
-        rules,
-        _dead_letters(pipeline, settings, group),
-        Fence(broker.ends),
-        make_restore,
-        max_open=settings.max_open,
-        max_remembered=settings.max_remembered,
-        grace=round(settings.deadline_grace * 1000),
-        clock=broker.clock,
-    )
+    _main(pipeline, settings_type, start)
 
 
 def make_worker(settings: WorkerSettings, group: str, processor: Processor, observer: Observer) -> Worker:
@@ -197,7 +153,7 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor, obse
         processor.topics,
         eager=clients.is_eager(settings, assignment),
         silent=clients.is_silent(settings),
-        hold_new=processor.joins,
+        hold_new=processor.stateful,
         offsets_command=f"kafka-consumer-groups.sh --bootstrap-server {settings.bootstrap_servers} --group {group}",
         patience=settings.broker_timeout,
     )
@@ -222,6 +178,14 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor, obse
     )
 
 
+def _state_broker(settings: WorkerSettings, group: str) -> StateBroker:
+    return StateBroker(
+        clients.BrokerLogEnds(lambda: clients.admin(settings)),
+        lambda: clients.reader(settings, f"{group}-restore"),
+        now_ms,
+    )
+
+
 def _prepare(pipeline: Pipeline[Any], settings: WorkerSettings) -> SchemaSource:
     """Check broker and topics, and register the schemas, before anything is read."""
     client = clients.admin(settings)
@@ -232,11 +196,6 @@ def _prepare(pipeline: Pipeline[Any], settings: WorkerSettings) -> SchemaSource:
     else:
         topics.check(client, topics.specs(pipeline, settings), settings)
     return schemas_for(settings, [topic.event_type for topic in pipeline.topics])
-
-
-def _dead_letters(pipeline: Pipeline[Any], settings: WorkerSettings, group: str) -> DeadLetters:
-    make_limit = partial(DeadLetterLimit, run=settings.dead_letter_run, share=settings.dead_letter_share)
-    return DeadLetters(settings.named(pipeline.dead_letters), group, make_limit)
 
 
 def _main(pipeline: Pipeline[Any], settings_type: type[S], start: Callable[[S, Watcher], Worker]) -> None:

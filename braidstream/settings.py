@@ -174,6 +174,20 @@ class ScoringSettings(WorkerSettings):
     )
 
 
+class HandlerSettings(WorkerSettings):
+    """What a consumer with a handler of its own needs besides; both are for handlers that handle a subject once."""
+
+    remember: float = Field(
+        86_400.0, gt=0, description="Seconds that a subject is known to be handled, for its repeats."
+    )
+    max_remembered: int = Field(
+        2_000_000,
+        ge=1,
+        description="Handled subjects of a worker, of 200 bytes each, at which it forgets the oldest before `REMEMBER` "
+        "is over.",
+    )
+
+
 class DecisionSettings(WorkerSettings):
     """What a decision service needs besides."""
 

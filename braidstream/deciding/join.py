@@ -95,7 +95,7 @@ class Join(Generic[E]):
         return self._subjects.waiting
 
     @property
-    def closed(self) -> int:
+    def remembered(self) -> int:
         """Subjects that are closed and remembered."""
         return self._subjects.closed
 

@@ -1,4 +1,4 @@
-"""The state of open decisions in a compacted topic: written with the decisions, read when a partition is taken over.
+"""What a worker remembers, in a compacted topic: written with its results, read when a partition is taken over.
 
 A partition is restored up to its high watermark, not to its last stable offset: while a crashed writer's transaction
 is open, that one would miss newer commits (KAFKA-10167).
@@ -6,107 +6,22 @@ is open, that one would miss newer commits (KAFKA-10167).
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
-from braidstream.avro import AvroSchema, EventType, SchemaSource, read, split, write
-from braidstream.deciding.join import Outcome, State
-from braidstream.deciding.policy import Evidence
 from braidstream.errors import FatalError, PoisonRecord, RetriableError
-from braidstream.streaming import encoding
 from braidstream.streaming.ports import LogEnds, Partition, is_lasting
 
 _READ_AT_ONCE = 5000
 _READ_WAIT = 0.05
 _TELL_EVERY = 5.0
-_MILLISECONDS = "timestamp-millis"
 
-
-_EXAMPLE = State(b"event", ("model",), (Evidence("model", "1", 0.5),), 1, 2, Outcome(1, "action", complete=True))
-
-
-class StateCodec:
-    """Turns a `State` into a value of `decision_state` and back."""
-
-    def __init__(self, event_type: EventType[Any], schemas: SchemaSource, topic: str) -> None:
-        self._latest = _with_plain_times(event_type.latest)
-        self._schemas = schemas
-        schema_id = schemas.id_of(event_type, f"{topic}-value")
-        self._writers = {schema_id: self._latest}
-        example = write(schema_id, self._latest, _datum("subject", _EXAMPLE))
-        self._head = encoding.head(example, encoding.state(b"", "subject", _EXAMPLE))
-
-    def encode(self, subject_id: str, state: State) -> bytes:
-        """The record's value."""
-        return encoding.state(self._head, subject_id, state)
-
-    def decode(self, value: bytes) -> State:
-        """The state; raises `PoisonRecord`."""
-        schema_id, body = split(value)
-        datum = read(self._writers.get(schema_id) or self._writer(schema_id), body, self._latest)
-        outcome = datum["outcome"]
-        return State(
-            datum["event"],
-            _shared(tuple(datum["expected"])),
-            tuple(
-                [
-                    Evidence(sys.intern(e["model"]), sys.intern(e["model_version"]), e["value"])
-                    for e in datum["evidence"]
-                ]
-            ),
-            datum["first_seen_at"],
-            datum["expires_at"],
-            Outcome(outcome["revision"], sys.intern(outcome["action"]), outcome["complete"]) if outcome else None,
-        )
-
-    def _writer(self, schema_id: int) -> AvroSchema:
-        schema = self._schemas.schema(schema_id)
-        if schema is None:
-            raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
-        writer = self._writers[schema_id] = _with_plain_times(schema)
-        return writer
-
-
-def _datum(subject_id: str, state: State) -> dict[str, Any]:
-    return {
-        "subject_id": subject_id,
-        **state._asdict(),
-        "evidence": [evidence._asdict() for evidence in state.evidence],
-        "outcome": state.outcome._asdict() if state.outcome is not None else None,
-    }
-
-
-def _with_plain_times(schema: AvroSchema) -> AvroSchema:
-    """The same schema, whose times are read as milliseconds; raises `FatalError` when they are something else."""
-    return AvroSchema.from_text(json.dumps(_without_logical_types(json.loads(schema.text))))
-
-
-def _without_logical_types(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        if (logical := schema.get("logicalType", _MILLISECONDS)) != _MILLISECONDS:
-            raise FatalError(
-                f"{logical} in the state's schema: braidstream/streaming/changelog.py takes times for {_MILLISECONDS}, "
-                "change both together"
-            )
-        return {key: _without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
-    if isinstance(schema, list):
-        return [_without_logical_types(item) for item in schema]
-    return schema
-
-
-def _shared(models: tuple[str, ...]) -> tuple[str, ...]:
-    """One tuple for all subjects that expect the same models."""
-    return _EXPECTED.setdefault(models, models)
-
-
-_EXPECTED: dict[tuple[str, ...], tuple[str, ...]] = {}
+T = TypeVar("T")
 
 
 class ChangelogReader(Protocol):
@@ -120,11 +35,11 @@ class ChangelogReader(Protocol):
     def close(self) -> None: ...
 
 
-class Restore:
+class Restore(Generic[T]):
     """Reads the changelog of partitions in small steps, so that the main loop goes on polling.
 
-    `take` is given every record in order: partition number, subject, and its state or None for a tombstone. How far it
-    is, is logged every 5 s.
+    `take` is given every record in order: partition number, subject, and what `decode` makes of the value, or None for
+    a tombstone. How far it is, is logged every 5 s.
     """
 
     def __init__(
@@ -132,15 +47,15 @@ class Restore:
         topic: str,
         make_reader: Callable[[], ChangelogReader],
         ends: LogEnds,
-        codec: StateCodec,
-        take: Callable[[int, str, State | None], None],
+        decode: Callable[[bytes], T],
+        take: Callable[[int, str, T | None], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topic = topic
         self._make_reader = make_reader
         self._ends = ends
-        self._codec = codec
+        self._decode = decode
         self._take = take
         self._clock = clock
         self._reader: ChangelogReader | None = None
@@ -170,6 +85,12 @@ class Restore:
         Those of a partition are known when the broker has told where it ends.
         """
         return sum(max(0, end - self._positions.get(number, 0)) for number, end in self._targets.items())
+
+    def waiting_for(self) -> str | None:
+        """What is still to be done, in words; None when nothing is."""
+        if not (restoring := self.partitions):
+            return None
+        return f"restoring partitions {sorted(restoring)} of {self._topic}: {self.remaining:,} to read"
 
     def start(self, partitions: Collection[int]) -> None:
         """Begin with these partitions, again from their beginning if they were under way."""
@@ -286,11 +207,11 @@ class Restore:
         if key is None:
             return
         try:
-            state = self._codec.decode(value) if value is not None else None
+            state = self._decode(value) if value is not None else None
         except PoisonRecord as error:
             raise FatalError(
-                f"{self._place(message)}: the state of an open decision cannot be read: {error}. It was not written by "
-                "this service; remove that record (a tombstone for its key) and start again."
+                f"{self._place(message)}: the state of a subject cannot be read: {error}. It was not written by this "
+                "service; remove that record (a tombstone for its key) and start again."
             ) from error
         self._take(number, key.decode(errors="replace"), state)
         self._records[number] += 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
@@ -17,17 +16,18 @@ from braidstream.avro import Codec, E
 from braidstream.deciding.join import Decided, Join, PolicyError, Rules, State
 from braidstream.deciding.memory import Memory
 from braidstream.deciding.policy import Evidence
-from braidstream.errors import PoisonRecord, RetriableError
+from braidstream.errors import PoisonRecord
 from braidstream.events import Events
 from braidstream.streaming import encoding
-from braidstream.streaming.changelog import Restore, StateCodec
+from braidstream.streaming.changelog import Restore
 from braidstream.streaming.dead_letters import Addressed
 from braidstream.streaming.evidence_header import evidence_header, evidence_of
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.intake import Intake
-from braidstream.streaming.ports import Headers, Partition, partition_of
-from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work, counted
-from braidstream.streaming.publisher import OutRecord
+from braidstream.streaming.partition_states import PartitionStates
+from braidstream.streaming.ports import Partition, partition_of
+from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work, counted, without_headers
+from braidstream.streaming.state_codecs import StateCodec
 from schemas import decision
 from schemas.prediction import Prediction
 
@@ -38,7 +38,6 @@ _FENCE_PATIENCE = 0.005
 _ENDED_AT_ONCE = 20_000
 """Subjects that the clock decides or forgets in one turn: a transaction that carried a million would run out."""
 DEADLINES = "deadlines"
-_NO_HEADERS: Headers = []
 
 A = TypeVar("A")
 
@@ -94,6 +93,7 @@ class DecisionProcessor(Generic[E]):
     """
 
     joins = True
+    stateful = True
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class DecisionProcessor(Generic[E]):
         rules: Rules[E],
         dead_letters: DeadLetters,
         fence: Fence,
-        make_restore: Callable[[Callable[[int, str, State | None], None]], Restore],
+        make_restore: Callable[[Callable[[int, str, State | None], None]], Restore[State]],
         *,
         max_open: int,
         max_remembered: int,
@@ -115,42 +115,32 @@ class DecisionProcessor(Generic[E]):
         self._rules = rules
         self._dead_letters = dead_letters
         self._fence = fence
-        self._restore = make_restore(self._restored)
         self._max_open = max_open
         self._memory = Memory(max_remembered, _ENDED_AT_ONCE)
         self._grace = grace
         self._clock = clock
         self._stopwatch = stopwatch
-        self._owned: set[Partition] = set()
-        self._joins: dict[int, Join[E]] = {}
+        self._partitions = PartitionStates(
+            self.topics, lambda: Join(rules, topics.state_codec), make_restore, self._restored
+        )
+        self._joins: Mapping[int, Join[E]] = self._partitions.by_number
         self._full: str | None = None
         self._log = structlog.get_logger()
 
     def rebalanced(self, revoked: Collection[Partition], assigned: Collection[Partition]) -> None:
         """Drop the state of what went, and begin to restore what came."""
-        self._owned = (self._owned - set(revoked)) | set(assigned)
         self._fence.forget([*revoked, *assigned])
-        gone = {partition.number for partition in revoked}
-        for number in gone & self._joins.keys():
-            del self._joins[number]
-        if gone & self._restore.partitions:
-            self._restore.stop(gone & self._restore.partitions)
-        whole = {n for n in {p.number for p in self._owned} if all(Partition(t, n) in self._owned for t in self.topics)}
-        if new := whole - self._joins.keys():
-            self._joins |= {number: Join(self._rules, self._topics.state_codec) for number in new}
-            self._restore.start(new)
+        self._partitions.rebalanced(revoked, assigned)
 
     def held(self) -> Collection[Partition]:
         """What is being restored, what is owned in one topic only, and the topic that too much is held of."""
-        ready = self._ready()
-        return {p for p in self._owned if p.number not in ready or p.topic == self._full}
+        return self._partitions.held() | {p for p in self._partitions.owned if p.topic == self._full}
 
     def patience(self) -> float:
         """Until the next deadline, or a little longer; not at all while state is being restored."""
-        if self._restore.reading:
-            return 0.0
-        if self._restore.partitions or self._fence.busy:
-            return _FENCE_PATIENCE
+        busy = min(self._partitions.patience(), _FENCE_PATIENCE if self._fence.busy else float("inf"))
+        if busy <= _FENCE_PATIENCE:
+            return busy
         expiries = [at for join in self._joins.values() if (at := join.next_expiry()) is not None]
         return max(_LEAST_PATIENCE, (min(expiries) - self._clock()) / 1000) if expiries else float("inf")
 
@@ -160,9 +150,8 @@ class DecisionProcessor(Generic[E]):
         decoded = self._read(batch)
 
         def rest(positions: Positions) -> Work:
-            if self._restore.partitions:
-                for number in self._restore.step():
-                    self._log.info("open decisions", partition=number, open=self._joins[number].open)
+            for number in self._partitions.restore():
+                self._log.info("open decisions", partition=number, open=self._joins[number].open)
             now, began = self._clock(), self._stopwatch()
             work = Work(partitions=set(decoded.partitions), consumed=decoded.consumed)
             work.counts["in"] = len(records)
@@ -171,9 +160,9 @@ class DecisionProcessor(Generic[E]):
             self._dead_letters.add(work, batch.records, self._join(decoded, now), decoded.counted)
             self._dead_letters.observe(DEADLINES, [None] * sum(join.decided for join in self._joins.values()))
             self._expire(work, positions, now)
-            self._memory.trim([self._joins[number] for number in self._ready()], now)
+            self._memory.trim([self._joins[number] for number in self._partitions.ready], now)
             work.handler_seconds = self._stopwatch() - began
-            for number in self._ready():
+            for number in self._partitions.ready:
                 self._collect(work, number)
             work.counts["out"] = work.counts["decisions"]
             self._full = self._which_is_full()
@@ -192,14 +181,12 @@ class DecisionProcessor(Generic[E]):
         for join in self._joins.values():
             join.rollback()
         self._dead_letters.rollback()
-        self._fence.forget(self._owned)
+        self._fence.forget(self._partitions.owned)
         self._full = self._which_is_full()
 
     def waiting_for(self) -> str | None:
-        """A member without partitions is ready."""
-        if not (restoring := self._restore.partitions):
-            return None
-        return f"restoring partitions {sorted(restoring)} of {self._topics.state}: {self._restore.remaining:,} to read"
+        """What is being restored; a member without partitions is ready."""
+        return self._partitions.waiting_for()
 
     def gauges(self) -> Mapping[str, int]:
         """Open decisions, and everything that is held."""
@@ -207,7 +194,7 @@ class DecisionProcessor(Generic[E]):
             "open": sum(join.open for join in self._joins.values()),
             "waiting": sum(join.waiting for join in self._joins.values()),
             "subjects_held": sum(len(join) for join in self._joins.values()),
-            "restoring": self._restore.remaining,
+            "restoring": self._partitions.restoring,
         }
 
     def _which_is_full(self) -> str | None:
@@ -226,14 +213,11 @@ class DecisionProcessor(Generic[E]):
             self._log.warning("too much is open (MAX_OPEN): a topic is paused", topic=full, **self.gauges())
         return full
 
-    def _ready(self) -> set[int]:
-        return self._joins.keys() - self._restore.partitions
-
-    def _restored(self, number: int, subject_id: str, state: State | None) -> None:
+    def _restored(self, join: Join[E], subject_id: str, state: State | None) -> None:
         if state is not None and state.outcome is not None:
             # A REMEMBER that was lowered holds for what was closed before, too.
             state = state._replace(expires_at=min(state.expires_at, self._clock() + self._rules.remember))
-        self._joins[number].restore(subject_id, state)
+        join.restore(subject_id, state)
 
     def _read(self, batch: Addressed) -> Decoded:
         """Decode a batch; this needs no state."""
@@ -270,10 +254,7 @@ class DecisionProcessor(Generic[E]):
 
     def _join(self, decoded: Decoded, now: int) -> dict[int, Exception]:
         """Give what was read to the joins; the errors of the records that they refuse, or that could not be read."""
-        ready = self._ready()
-        for topic, number in decoded.partitions:
-            if number not in ready:
-                raise RetriableError(f"{topic} [{number}] came before the partition was whole and restored")
+        self._partitions.check(decoded.partitions)
         joins, errors = self._joins, dict(decoded.errors)
         carried = decoded.carried
         for place, number, subject_id, value in zip(*decoded.events, strict=True):
@@ -293,7 +274,7 @@ class DecisionProcessor(Generic[E]):
 
     def _expire(self, work: Work, positions: Positions, now: int) -> None:
         """End what is due, and may be; a deadline at which the policy fails gives a dead letter."""
-        due = {number for number in self._ready() if self._joins[number].due(now)}
+        due = {number for number in self._partitions.ready if self._joins[number].due(now)}
         if due:
             self._fence.ask([Partition(topic, number) for number in due for topic in self.topics], now)
         if not self._fence.busy:
@@ -339,8 +320,9 @@ class DecisionProcessor(Generic[E]):
         self._tell_of_late_ones(work, number, changes.decisions)
         made, head, states = changes.decisions, self._decision_head, changes.states
         values = [encoding.decision(head, decided) for decided in made]
-        work.records += _out(self._topics.decisions, number, [decided.subject_id for decided in made], values)
-        work.states += _out(self._topics.state, number, states.keys(), states.values())
+        subject_ids = [decided.subject_id for decided in made]
+        work.records += without_headers(self._topics.decisions, number, subject_ids, values)
+        work.states += without_headers(self._topics.state, number, states.keys(), states.values())
         if changes.counts.get("orphans"):
             self._log.warning(
                 "predictions without a subject dropped", partition=number, subjects=changes.counts["orphans"]
@@ -365,8 +347,3 @@ def _carried(batch: Addressed, of_events: Sequence[int]) -> dict[int, list[Evide
     """The predictions that events carry which were sent back, by index."""
     found = {place: evidence_of(batch.records[place]) for place in batch.sent_back.intersection(of_events)}
     return {place: evidence for place, evidence in found.items() if evidence is not None}
-
-
-def _out(topic: str, number: int, subject_ids: Iterable[str], values: Iterable[bytes | None]) -> Iterator[OutRecord]:
-    keys = map(str.encode, subject_ids)
-    return zip(repeat(topic), repeat(number), keys, values, repeat(_NO_HEADERS))

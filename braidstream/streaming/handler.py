@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
-from typing import Generic, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import structlog
+from pydantic import BaseModel
 
-from braidstream.avro import E
+from braidstream.avro import Codec, E
 from braidstream.errors import BraidstreamError, FatalError, PoisonRecord, message_of, release
 from braidstream.events import Events
+from braidstream.pipelines import Topic
 
 Output: TypeAlias = tuple[str, bytes, bytes]
 """A record to be written: the topic's full name, the key, and the value in the topic's wire format."""
@@ -25,6 +27,13 @@ Handler = Callable[[Events[E]], Sequence[Result]]
 When it raises, it is called again with parts of the events.
 """
 
+Out = TypeVar("Out", bound=BaseModel)
+
+Handle = Callable[[Events[E]], Sequence[Sequence[Out]]]
+"""What an application writes, a pure function: for each event, in order, the events that it gives: none, one or many.
+
+It may be called again for the same event: after a failure, with a part of the batch, and for repeats.
+"""
 
 _TELL_EVERY = 60.0
 
@@ -106,10 +115,7 @@ class Isolation(Generic[E]):
             elif isinstance(error, MemoryError):
                 raise FatalError(f"there is no memory left to process event {events.keys[start]!r:.80}") from error
             return error
-        if not isinstance(found, Sequence) or len(found) != count:
-            what = f"{len(found)} results" if isinstance(found, Sequence) else type(found).__name__
-            raise FatalError(f"the handler returned {what} for {count} events: there has to be one for each, in order")
-        results += found
+        results += _one_for_each(count, found)
         self._good += count
         return None
 
@@ -132,6 +138,43 @@ class Isolation(Generic[E]):
             events=count,
             reason=_named(error),
         )
+
+
+def _one_for_each(count: int, found: object) -> Sequence[Any]:
+    """What a handler has returned for so many events; raises `FatalError` when nobody knows which is whose."""
+    if not isinstance(found, Sequence) or len(found) != count:
+        what = f"{len(found)} results" if isinstance(found, Sequence) else type(found).__name__
+        raise FatalError(f"the handler returned {what} for {count} events: there has to be one for each, in order")
+    return found
+
+
+def writing(handle: Handle[E, Out], topic: Topic[Out], name: str, codec: Codec[Out]) -> Handler[E]:
+    """The handler whose results are records of a topic, by its full name.
+
+    Raises `FatalError` when the results are no lists, one for each event, of the topic's events. An event that cannot
+    be encoded is the fault of the event that it was made from.
+    """
+    model = topic.event_type.model
+
+    def record(key: str, event: object) -> Output:
+        if not isinstance(event, model):
+            raise FatalError(
+                f"the handler returned {type(event).__name__} for event {key!r:.80}: {name} takes {model.__name__}"
+            )
+        return name, topic.key_of(event).encode(), codec.encode(event)
+
+    def records(key: str, events: object) -> Sequence[Output]:
+        if not isinstance(events, Sequence):
+            raise FatalError(
+                f"the handler returned {type(events).__name__} for event {key!r:.80}: for each event it has to return "
+                f"a list of {model.__name__}, which may be empty"
+            )
+        return [record(key, event) for event in events]
+
+    def handler(events: Events[E]) -> Sequence[Result]:
+        return list(map(records, events.keys, _one_for_each(len(events), handle(events))))
+
+    return handler
 
 
 def handle_apart(handle: Handler[E], events: Events[E], apart: Collection[int]) -> list[Result]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Generic, Protocol
 
 import structlog
@@ -29,6 +30,8 @@ from braidstream.streaming.publisher import OutRecord
 
 PARTITIONED_BY_KEY = -1
 """librdkafka's RD_KAFKA_PARTITION_UA: its murmur2_random partitioner chooses."""
+
+_NO_HEADERS: Headers = []
 
 
 @dataclass
@@ -55,6 +58,9 @@ class Work:
 Positions = Callable[[], Mapping[Partition, int]]
 """Tells how far each owned partition was read."""
 
+IsRepeat = Callable[[Message, str], bool]
+"""Whether an event, given its record and its subject, is of one that was handled before."""
+
 Rest = Callable[[Positions], Work]
 """The rest of a batch's work, for which what came before the batch has to be in the log."""
 
@@ -62,12 +68,14 @@ Rest = Callable[[Positions], Work]
 class Processor(Protocol):
     """What the worker loop asks of a consumer's work.
 
-    `topics` are read; `joins` says that a partition number is to be owned in all of them or in none. State that the
-    rest of the work changes is final at `commit` and undone at `rollback`.
+    `topics` are read; `joins` says that a partition number is to be owned in all of them or in none, `stateful` that
+    something is kept for each partition, so that a new one is held until it is there. State that the rest of the work
+    changes is final at `commit` and undone at `rollback`.
     """
 
     topics: tuple[str, ...]
     joins: bool
+    stateful: bool
 
     def rebalanced(self, revoked: Collection[Partition], assigned: Collection[Partition]) -> None:
         """Partitions went and came, in this order."""
@@ -173,10 +181,35 @@ def counted(indexes: Sequence[int], sent_back: Collection[int]) -> Sequence[int]
     return sorted(set(indexes).difference(sent_back)) if sent_back else indexes
 
 
+@dataclass
+class HandledBatch:
+    """A batch, decoded and handled.
+
+    `taken` are all of its records, `records` those for this group, and `indexes` and `keys` those of them that were
+    handled, with their `results`; `errors` say why a record is a dead letter, as far as that is known. `repeats` counts
+    what was left out.
+    """
+
+    taken: Sequence[Message]
+    batch: Addressed
+    indexes: Sequence[int]
+    keys: Sequence[str]
+    results: list[Result]
+    errors: dict[int, Exception]
+    repeats: int
+    seconds: float
+
+    @property
+    def records(self) -> Sequence[Message]:
+        """The records that are for this group."""
+        return self.batch.records
+
+
 class HandlerProcessor(Generic[E]):
     """Runs a handler, which does not raise for what is an event's fault (`Isolation`), over the events of one topic."""
 
     joins = False
+    stateful = False
 
     def __init__(
         self,
@@ -204,28 +237,51 @@ class HandlerProcessor(Generic[E]):
 
     def prepare(self, records: Sequence[Message]) -> Rest:
         """Decode and handle; what fails becomes a dead letter, the rest goes on in order."""
-        mine, skipped, sent_back, with_headers = self._dead_letters.addressed(records)
-        events, indexes, errors = self._intake.read_all(mine)
-        began = self._clock()
-        apart = {row for row, index in enumerate(indexes) if index in sent_back} if sent_back else ()
-        results = handle_apart(self._handle, events, apart) if apart else self._handle(events)
-        handled = self._clock()
-        errors |= {i: result for i, result in zip(indexes, results, strict=True) if isinstance(result, Exception)}
-        sources = [mine[index] for index in indexes]
-        outputs = list(_outputs(self._intake.name, sources, results, with_headers))
-        work = Work(outputs, partitions={Partition(self._intake.name, number) for number in _partitions(records)})
-        work.counts["in"] = len(records)
-        work.counts["out"] = len(outputs)
-        if skipped:
-            work.counts["skipped"] = len(skipped)
-        work.consumed = {self._intake.name: len(records)}
-        work.handler_seconds = handled - began
+        batch = self.handle(records)
+        work = self.work(batch)
 
         def rest(_: Positions) -> Work:
-            self._dead_letters.add(work, mine, errors, {self._intake.name: counted(range(len(mine)), sent_back)})
+            self.finish(work, batch)
             return work
 
         return rest
+
+    def handle(self, records: Sequence[Message], is_repeat: IsRepeat | None = None) -> HandledBatch:
+        """Decode these records, and handle those that are no repeats."""
+        batch = self._dead_letters.addressed(records)
+        events, indexes, errors = self._intake.read_all(batch.records)
+        read = len(indexes)
+        if is_repeat is not None:
+            new = [row for row, at in enumerate(indexes) if not is_repeat(batch.records[at], events.keys[row])]
+            if len(new) < read:
+                events, indexes = events.at(new), [indexes[row] for row in new]
+        sent_back = batch.sent_back
+        apart = {row for row, index in enumerate(indexes) if index in sent_back} if sent_back else ()
+        began = self._clock()
+        results = handle_apart(self._handle, events, apart) if apart else self._handle(events)
+        seconds = self._clock() - began
+        return HandledBatch(records, batch, indexes, events.keys, list(results), errors, read - len(indexes), seconds)
+
+    def work(self, handled: HandledBatch) -> Work:
+        """What the handler gave for a batch, and its offsets; notes what failed."""
+        topic, skipped = self._intake.name, handled.batch.skipped
+        sources = [handled.records[index] for index in handled.indexes]
+        outputs = list(_outputs(topic, sources, handled.results, handled.batch.have_headers))
+        work = Work(outputs, partitions={Partition(topic, number) for number in _partitions(handled.taken)})
+        work.counts["in"] = len(handled.taken)
+        work.counts["out"] = len(outputs)
+        if skipped:
+            work.counts["skipped"] = len(skipped)
+        work.consumed = {topic: len(handled.taken)}
+        work.handler_seconds = handled.seconds
+        results = zip(handled.indexes, handled.results, strict=True)
+        handled.errors |= {index: result for index, result in results if isinstance(result, Exception)}
+        return work
+
+    def finish(self, work: Work, handled: HandledBatch) -> None:
+        """Add the dead letters; raises `FatalError` when they are too many."""
+        mine = counted(range(len(handled.records)), handled.batch.sent_back)
+        self._dead_letters.add(work, handled.records, handled.errors, {self._intake.name: mine})
 
     def commit(self) -> None:
         """Only the count of dead letters is kept."""
@@ -266,3 +322,10 @@ def _outputs(
             headers += [header for header in raw_headers(source) if header[0] == "traceparent"]
         for to, key, value in outputs:
             yield to, number if key == source_key else PARTITIONED_BY_KEY, key, value, headers
+
+
+def without_headers(
+    topic: str, number: int, subject_ids: Iterable[str], values: Iterable[bytes | None]
+) -> Iterator[OutRecord]:
+    """Records with these keys and values for one partition."""
+    return zip(repeat(topic), repeat(number), map(str.encode, subject_ids), values, repeat(_NO_HEADERS))

@@ -43,9 +43,9 @@ def specs(pipeline: Pipeline[Any], settings: Settings) -> list[TopicSpec]:
     larger = {_MAX_BYTES: str(max(inputs) + ROOM)}
     read = (settings.named(pipeline.subjects.name), settings.named(pipeline.predictions.name))
     state = pipeline.decision_state
-    others = [topic for topic in pipeline.topics if topic != state]
+    plain = [topic for topic in pipeline.topics if topic != state]
     return [
-        *(TopicSpec(settings.named(topic.name), settings.partitions, topic.config) for topic in others),
+        *(TopicSpec(settings.named(topic.name), settings.partitions, topic.config) for topic in plain),
         TopicSpec(settings.named(state.name), settings.partitions, {**state.config, **larger}, read[:1]),
         TopicSpec(settings.named(pipeline.dead_letters), settings.partitions, larger, read),
     ]
@@ -181,8 +181,8 @@ def _check_config(spec: TopicSpec, configs: Mapping[str, Mapping[str, str]], set
     policy, largest = configs[spec.name]["cleanup.policy"], int(configs[spec.name][_MAX_BYTES])
     if spec.config.get("cleanup.policy", policy) != policy:
         raise SettingsError(
-            f"topic {spec.name} has cleanup.policy={policy}, not compact: open decisions would be lost when "
-            "its records are deleted. Change it, or delete the topic and run `braidstream topics create`."
+            f"topic {spec.name} has cleanup.policy={policy}, not compact: what its worker remembers would be "
+            "lost when its records are deleted. Change it, or delete the topic and run `braidstream topics create`."
         )
     batch = int(settings.kafka.get("batch.size", _BATCH_SIZE))
     if largest < batch:

@@ -1,4 +1,4 @@
-"""Runs a model or a policy as the service does, in memory and in milliseconds, with a clock to move.
+"""Runs a model, a policy or a handler as the service does, in memory and in milliseconds, with a clock to move.
 
     kit = ScorerKit(RIDES, predict=lambda rides: [ride.trip_distance or 0 for ride in rides], model="duration")
     [prediction] = kit.send(ride)
@@ -7,6 +7,10 @@
     kit.event(ride)
     kit.predict(ride.ride_id, "duration", 7.5)
     [decision] = kit.advance(seconds=30)
+
+    kit = HandlerKit(VIDEOS, notify, writes=NOTIFICATIONS, once=NOTIFIED)
+    notifications = kit.send(video)
+    assert kit.send(video) == []
 
 The worker is the real one, with its transactions, dead letters and changelog; only the broker is a fake.
 """
@@ -25,9 +29,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from braidstream.avro import Codec, E, LocalSchemas
 from braidstream.deciding.policy import Policy
 from braidstream.pipelines import Pipeline, Topic
-from braidstream.run import DecisionBroker, decision_processor, scoring_processor
-from braidstream.settings import DecisionSettings, WorkerSettings
+from braidstream.processors import StateBroker, decision_processor, handler_processor, scoring_processor
+from braidstream.settings import DecisionSettings, HandlerSettings, WorkerSettings
 from braidstream.streaming.dead_letters import PREFIX, raw_headers
+from braidstream.streaming.handler import Handle, Out
 from braidstream.streaming.inbox import Inbox
 from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor
@@ -38,6 +43,7 @@ from braidstream.streaming.worker import Worker
 from braidstream.testing.broker import FakeBroker
 from braidstream.watching.watcher import Watcher
 from schemas.decision import Decision
+from schemas.handled import Handled
 from schemas.prediction import Prediction
 
 P = ParamSpec("P")
@@ -67,6 +73,10 @@ class _WorkerSettings(WorkerSettings):
 
 
 class _DecisionSettings(_WorkerSettings, DecisionSettings):
+    pass
+
+
+class _HandlerSettings(_WorkerSettings, HandlerSettings):
     pass
 
 
@@ -149,7 +159,12 @@ class _Kit(Generic[E]):
         joins = self.processor.joins
         self.consumer = self.broker.consumer(self._group, eager=joins)
         self.inbox = Inbox(
-            self.consumer, self.processor.topics, eager=joins, hold_new=joins, patience=0, clock=self._seconds
+            self.consumer,
+            self.processor.topics,
+            eager=joins,
+            hold_new=self.processor.stateful,
+            patience=0,
+            clock=self._seconds,
         )
         self.publisher = self._make_publisher()
         self.watcher = Watcher(
@@ -194,6 +209,9 @@ class _Kit(Generic[E]):
     def sleep(self, seconds: float) -> None:
         """Let time pass, while the worker does nothing."""
         self._now += round(seconds * 1000)
+
+    def _state_broker(self) -> StateBroker:
+        return StateBroker(self.broker.ends, self.broker.reader, self._milliseconds)
 
     def _codec(self, topic: Topic[Any]) -> Codec[Any]:
         return Codec(topic.event_type, self._schemas, topic.name)
@@ -314,9 +332,13 @@ class PolicyKit(_Kit[E]):
         return self._decided(lambda: self.sleep(seconds))
 
     def _make_processor(self) -> Processor:
-        broker = DecisionBroker(self.broker.ends, self.broker.reader, self._milliseconds)
         return decision_processor(
-            self._pipeline, self._decision_settings, self._schemas, self._group, self._policy, broker=broker
+            self._pipeline,
+            self._decision_settings,
+            self._schemas,
+            self._group,
+            self._policy,
+            broker=self._state_broker(),
         )
 
     def _decided(self, change: Callable[[], object]) -> list[Decision]:
@@ -324,6 +346,65 @@ class PolicyKit(_Kit[E]):
         change()
         self.run()
         return self._read(self._pipeline.decisions, skip=before)
+
+
+class HandlerKit(_Kit[E], Generic[E, Out]):
+    """A consumer with a handler of its own: subjects' events in, events of the topic `writes` out.
+
+    `once` as in `run_handler`. `settings` are those of `HandlerSettings`, by their Python names.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline[E],
+        handle: Handle[E, Out],
+        *,
+        writes: Topic[Out],
+        once: Topic[Handled] | None = None,
+        broker: FakeBroker | None = None,
+        group: str = "kit",
+        **settings: Any,
+    ) -> None:
+        self._handle = handle
+        self._writes = writes
+        self._once = once
+        self._handler_settings: HandlerSettings = _HandlerSettings(**settings)
+        super().__init__(pipeline, self._handler_settings, broker, group)
+
+    @property
+    def outputs(self) -> list[Out]:
+        """Every event that was written so far."""
+        return self._read(self._writes)
+
+    def send(self, *events: E) -> list[Out]:
+        """Events, in this order; the events that they give."""
+        return self._given(lambda: self._write(self._pipeline.subjects, *events))
+
+    def send_raw(self, key: bytes | None, value: bytes | None) -> list[Out]:
+        """A record that may be no event."""
+        return self._given(lambda: self.broker.send(self._pipeline.subjects.name, key=key, value=value))
+
+    def advance(self, seconds: float) -> list[Out]:
+        """Let time pass; what is given meanwhile."""
+        return self._given(lambda: self.sleep(seconds))
+
+    def _make_processor(self) -> Processor:
+        return handler_processor(
+            self._pipeline,
+            self._handler_settings,
+            self._schemas,
+            self._group,
+            self._handle,
+            writes=self._writes,
+            once=self._once,
+            broker=self._state_broker(),
+        )
+
+    def _given(self, change: Callable[[], object]) -> list[Out]:
+        before = len(self.outputs)
+        change()
+        self.run()
+        return self._read(self._writes, skip=before)
 
 
 def _dead_letter(message: Message) -> DeadLetter:

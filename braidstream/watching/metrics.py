@@ -129,7 +129,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _outcomes(registry: CollectorRegistry) -> Mapping[str, Counter]:
-    """What the join counts, by its names."""
+    """What the join counts, and a handler of its own, by their names."""
     decisions = Counter("braidstream_decisions", "First decisions of a subject.", ["completeness"], registry=registry)
     repeats = Counter("braidstream_repeats", "Records known already, ignored.", ["of"], registry=registry)
     return {
@@ -148,6 +148,7 @@ def _outcomes(registry: CollectorRegistry) -> Mapping[str, Counter]:
         "forgotten_early": Counter(
             "braidstream_forgotten_early", "Subjects forgotten before REMEMBER was over.", registry=registry
         ),
+        "repeats": repeats.labels("event"),
         "repeated_events": repeats.labels("event"),
         "repeated_predictions": repeats.labels("prediction"),
         "skipped": Counter(
@@ -209,13 +210,15 @@ class _State(Collector):
 
 
 def _held(gauges: Mapping[str, int]) -> Iterator[Metric]:
-    """What a decision service holds; nothing for a model's worker."""
-    if "subjects_held" not in gauges:
+    """What a worker holds that keeps state; nothing for a model's worker."""
+    if "restoring" not in gauges:
         return
     subjects = GaugeMetricFamily("braidstream_subjects", "Subjects in memory.", labels=["state"])
-    subjects.add_metric(["open"], gauges["open"])
-    subjects.add_metric(["waiting"], gauges["waiting"])
-    subjects.add_metric(["closed"], gauges["subjects_held"] - gauges["open"] - gauges["waiting"])
+    for state in ("open", "waiting", "handled"):
+        if state in gauges:
+            subjects.add_metric([state], gauges[state])
+    if "subjects_held" in gauges:
+        subjects.add_metric(["closed"], gauges["subjects_held"] - gauges["open"] - gauges["waiting"])
     yield subjects
     left = GaugeMetricFamily("braidstream_restore_records_left", "Records of the changelog still to be read.")
     left.add_metric([], gauges["restoring"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from braidstream.run import DecisionBroker, decision_processor
+from braidstream.processors import StateBroker, decision_processor
 from braidstream.streaming.ports import LogEnds, Partition, Producer
 from braidstream.streaming.processor import Processor
 from braidstream.streaming.publisher import Finish, OutRecord, Publisher, TransactionalPublisher
@@ -106,7 +106,7 @@ class _BlindDecider(PolicyKit[RideStarted]):
     unseen: str
 
     def _make_processor(self) -> Processor:
-        broker = DecisionBroker(
+        broker = StateBroker(
             SeesNothingIn(self.unseen, self.broker.ends), self.broker.reader, lambda: round(self.now.timestamp() * 1000)
         )
         return decision_processor(

@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from braidstream.avro import Codec
 from braidstream.errors import RetriableError
-from braidstream.pipelines import Topic
+from braidstream.pipelines import Pipeline, Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
@@ -28,6 +28,7 @@ from producer.trips import read_trips
 from rides.pipeline import RIDES
 from schemas.decision import Decision
 from schemas.prediction import Prediction
+from schemas.ride_started import RideStarted
 
 MODELS = ("duration", "tip")
 PATIENCE = 90.0
@@ -43,8 +44,11 @@ def train_models(trips: Path, folder: Path) -> None:
 class RidePipeline:
     """Topics, workers and what comes out of them."""
 
-    def __init__(self, environment: dict[str, str], models: Path, folder: Path) -> None:
+    def __init__(
+        self, environment: dict[str, str], models: Path, folder: Path, pipeline: Pipeline[RideStarted] = RIDES
+    ) -> None:
         self.environment = environment
+        self._pipeline = pipeline
         self._models = models
         self._folder = folder
         self._started: dict[subprocess.Popen[bytes], Path] = {}
@@ -61,7 +65,7 @@ class RidePipeline:
 
     def __enter__(self) -> Self:
         client = clients.admin(self.settings)
-        wanted = topics.specs(RIDES, self.settings)
+        wanted = topics.specs(self._pipeline, self.settings)
         topics.create(client, wanted, None)
         topics.check(client, wanted, self.settings)
         return self

@@ -7,8 +7,9 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from braidstream.testing.kit import PolicyKit, ScorerKit
+from braidstream.testing.kit import HandlerKit, PolicyKit, ScorerKit
 from schemas.ride_started import RideStarted
+from tests.notifications import Notification
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,6 +83,18 @@ class LateScorerKit(ScorerKit[RideStarted]):
 
 class LatePolicyKit(PolicyKit[RideStarted]):
     """A decision service that publishes as late as it can."""
+
+    def stop(self, *, crash: bool = False) -> None:
+        """As `LateScorerKit.stop`."""
+        super().stop(crash=crash)
+        self.broker.expire_transaction(self.transactional_id)
+
+    def _make_background(self) -> Executor:
+        return ByHand()
+
+
+class LateHandlerKit(HandlerKit[RideStarted, Notification]):
+    """A consumer with a handler that publishes as late as it can."""
 
     def stop(self, *, crash: bool = False) -> None:
         """As `LateScorerKit.stop`."""

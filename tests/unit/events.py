@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from braidstream.avro import EventType
+from braidstream.pipelines import changelog
 from rides.pipeline import RIDES
 from schemas import decision, decision_state
+from schemas.handled import Handled
 from schemas.prediction import Prediction
 from schemas.ride_started import RideStarted
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
-EVENT_TYPES: dict[str, EventType[Any]] = {topic.name: topic.event_type for topic in RIDES.topics}
-"""Every event type, by the name of its topic and of its schema files."""
+EVENT_TYPES: dict[str, EventType[Any]] = {
+    topic.name: topic.event_type for topic in (*RIDES.topics, changelog("handled"))
+}
+"""Every event type, by the name of a topic of it."""
 
 
 def ride(ride_id: str = "ride-1", **changes: Any) -> RideStarted:
@@ -106,5 +110,6 @@ EVENTS: dict[str, st.SearchStrategy[BaseModel]] = {
         outcome=st.none()
         | st.builds(decision_state.Outcome, revision=_counts, action=st.text(), complete=st.booleans()),
     ),
+    "handled": st.builds(Handled, subject_id=st.text(), expires_at=_instants),
 }
 """For each topic, any event that its model accepts."""

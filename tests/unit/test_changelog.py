@@ -13,8 +13,9 @@ from braidstream.deciding.join import Outcome, State
 from braidstream.deciding.policy import Evidence
 from braidstream.errors import FatalError, PoisonRecord, RetriableError
 from braidstream.streaming import changelog
-from braidstream.streaming.changelog import Restore, StateCodec
+from braidstream.streaming.changelog import Restore
 from braidstream.streaming.ports import Partition, Producer
+from braidstream.streaming.state_codecs import StateCodec
 from braidstream.testing.broker import FakeBroker
 from rides.pipeline import RIDES
 
@@ -77,7 +78,7 @@ class Restoring:
         self.given: list[tuple[int, str, State | None]] = []
         self.seconds = 0.0
         self.restore = Restore(
-            TOPIC, self.broker.reader, self.broker.ends, CODEC, self._take, clock=lambda: self.seconds
+            TOPIC, self.broker.reader, self.broker.ends, CODEC.decode, self._take, clock=lambda: self.seconds
         )
 
     def write(self, partition: int, subject_id: str, state: State | None, producer: Producer | None = None) -> None:
@@ -234,7 +235,7 @@ def test_a_broker_that_does_not_tell_the_end_is_asked_again(restoring: Restoring
 def test_a_state_that_cannot_be_read_stops_the_worker_and_names_the_record(restoring: Restoring) -> None:
     restoring.broker.send(TOPIC, key=b"a", value=b"what is this", partition=2)
     restoring.restore.start([2])
-    with pytest.raises(FatalError, match=r"decision_state \[2\] offset 0: the state of an open decision cannot be re"):
+    with pytest.raises(FatalError, match=r"decision_state \[2\] offset 0: the state of a subject cannot be read"):
         restoring.steps(2)
 
 

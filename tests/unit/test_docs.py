@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from braidstream import cli, settings
 from braidstream.deciding.policy import Verdict
-from braidstream.settings import ScoringSettings, Settings, WorkerSettings
+from braidstream.settings import HandlerSettings, ScoringSettings, Settings, WorkerSettings
 from braidstream.streaming.dead_letters import REPLAY
 from braidstream.streaming.evidence_header import EVIDENCE
 from braidstream.streaming.inbox import Reading
@@ -64,9 +64,10 @@ def _is_example(module: str) -> bool:
         ("Every program", Settings, {}),
         ("Every worker", WorkerSettings, Settings.model_fields),
         ("A model's worker", ScoringSettings, WorkerSettings.model_fields),
+        ("A consumer with a handler of its own", HandlerSettings, WorkerSettings.model_fields),
         ("The decision service of rides", RideDecisionSettings, WorkerSettings.model_fields),
     ],
-    ids=["every program", "every worker", "scoring", "decisions"],
+    ids=["every program", "every worker", "scoring", "handling", "decisions"],
 )
 def test_every_setting_is_listed_with_its_default_and_meaning(
     heading: str, kind: type[Settings], listed_before: Mapping[str, FieldInfo]

@@ -10,13 +10,15 @@ from braidstream.avro import AvroSchema, Codec, EventType, LocalSchemas, write
 from braidstream.deciding.join import Decided, Outcome, State
 from braidstream.deciding.policy import Evidence, Verdict
 from braidstream.errors import FatalError
+from braidstream.pipelines import changelog
 from braidstream.streaming import encoding
-from braidstream.streaming.changelog import StateCodec
+from braidstream.streaming.state_codecs import HandledCodec, StateCodec
 from rides.pipeline import RIDES
 from schemas.decision_state import DecisionState
 
 DECISION = RIDES.decisions.event_type
 STATE = RIDES.decision_state.event_type
+HANDLED = changelog("handled").event_type
 
 texts = st.lists(st.text()).map(tuple)
 times = st.integers(-(2**63), 2**63 - 1)
@@ -73,6 +75,13 @@ def test_a_state_is_written_as_fastavro_writes_it(subject_id: str, state: State)
     assert encoding.state(b"head", subject_id, state) == b"head" + write(1, STATE.latest, datum)[5:]
 
 
+@given(st.text(), times)
+def test_what_was_handled_is_written_as_fastavro_writes_it(subject_id: str, expires_at: int) -> None:
+    written = HandledCodec(HANDLED, LocalSchemas(HANDLED), "handled").encode(subject_id, expires_at)
+    datum = {"subject_id": subject_id, "expires_at": expires_at}
+    assert written == write(HANDLED.latest.local_id, HANDLED.latest, datum)
+
+
 def test_long_texts_and_events_have_long_lengths() -> None:
     state = State(b"e" * 9000, ("m" * 70,), (Evidence("m" * 70, "v" * 200, 1.0),), 0, 0, None)
     codec = StateCodec(STATE, LocalSchemas(STATE), "decision_state")
@@ -89,7 +98,7 @@ def test_a_schema_that_is_not_what_is_written_is_refused_at_the_start() -> None:
 def test_times_of_another_unit_are_refused() -> None:
     micros = AvroSchema.from_text(STATE.latest.text.replace("timestamp-millis", "timestamp-micros"))
     event_type = EventType(DecisionState, (micros,))
-    with pytest.raises(FatalError, match="timestamp-micros in the state's schema"):
+    with pytest.raises(FatalError, match="timestamp-micros in a state's schema"):
         StateCodec(event_type, LocalSchemas(event_type), "decision_state")
 
 

@@ -14,11 +14,12 @@ from braidstream.avro import AvroSchema, Codec, EventType, LocalSchemas, read
 from braidstream.deciding.join import Join, Rules, State
 from braidstream.deciding.policy import Known, Verdict
 from braidstream.errors import FatalError, PoisonRecord, RetriableError, SettingsError, UnavailableError
-from braidstream.run import scoring_processor
+from braidstream.processors import scoring_processor
 from braidstream.settings import WorkerSettings
-from braidstream.streaming.changelog import Restore, StateCodec
+from braidstream.streaming.changelog import Restore
 from braidstream.streaming.dead_letters import DeadLetterLimit, raw_headers
 from braidstream.streaming.publisher import OutRecord
+from braidstream.streaming.state_codecs import StateCodec
 from braidstream.testing.broker import FakeBroker
 from braidstream.testing.kit import PolicyKit, ScorerKit
 from rides.pipeline import RIDES
@@ -83,7 +84,11 @@ def test_a_registry_that_fails_in_the_middle_of_a_restore_costs_no_state() -> No
         )
     restored: dict[str, State | None] = {}
     restore = Restore(
-        "decision_state", broker.reader, broker.ends, codec, lambda _, subject, state: restored.update({subject: state})
+        "decision_state",
+        broker.reader,
+        broker.ends,
+        codec.decode,
+        lambda _, subject, state: restored.update({subject: state}),
     )
     restore.start([0])
     done: set[int] = set()

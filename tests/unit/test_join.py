@@ -10,7 +10,7 @@ from braidstream.avro import LocalSchemas
 from braidstream.deciding.join import MOST_MODELS, Decided, Join, Outcome, PolicyError, Rules, State
 from braidstream.deciding.policy import Evidence, Known, Policy, Verdict
 from braidstream.errors import FatalError, PoisonRecord, RetriableError, SettingsError
-from braidstream.streaming.changelog import StateCodec
+from braidstream.streaming.state_codecs import StateCodec
 from rides.pipeline import RIDES
 from schemas.event import Event
 
@@ -474,8 +474,8 @@ def test_the_oldest_of_the_closed_are_forgotten_early_and_counted(moderation: Mo
     assert moderation.join.changes().states == {"b": None, "a": None}
     assert moderation.join.changes().counts == {"forgotten_early": 2}
     moderation.commit()
-    assert (moderation.join.closed, moderation.join.open, moderation.join.waiting) == (1, 1, 1)
-    assert moderation.restored().join.closed == 1
+    assert (moderation.join.remembered, moderation.join.open, moderation.join.waiting) == (1, 1, 1)
+    assert moderation.restored().join.remembered == 1
 
 
 def test_there_may_be_fewer_to_be_forgotten_early(moderation: Moderation) -> None:
@@ -488,7 +488,7 @@ def test_what_was_forgotten_early_is_known_again_after_a_rollback(moderation: Mo
     close(moderation, "a", "b")
     moderation.join.forget_oldest(1)
     moderation.join.rollback()
-    assert moderation.join.closed == 2
+    assert moderation.join.remembered == 2
     moderation.wait(REMEMBER)
     assert moderation.changelog == {"a": None, "b": None}
 

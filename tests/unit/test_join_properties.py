@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from braidstream.avro import LocalSchemas
 from braidstream.deciding.join import Decided, Join, Rules
 from braidstream.deciding.policy import Evidence, Known, Policy, Verdict
-from braidstream.streaming.changelog import StateCodec
+from braidstream.streaming.state_codecs import StateCodec
 from rides.pipeline import RIDES
 from schemas.event import Event
 

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from braidstream.avro import LocalSchemas
 from braidstream.errors import RetriableError, SettingsError, UnavailableError
+from braidstream.processors import scoring_processor
 from braidstream.registry import RegistryClient, RegistryRefusal, RegistrySchemas, _patiently
-from braidstream.run import scoring_processor
 from braidstream.settings import WorkerSettings
 from braidstream.streaming.ports import Headers
 from rides.pipeline import RIDES

@@ -10,7 +10,7 @@ import pytest
 from braidstream.avro import LocalSchemas
 from braidstream.deciding.policy import Evidence
 from braidstream.deciding.subjects import Outcome, State, Subjects
-from braidstream.streaming.changelog import StateCodec
+from braidstream.streaming.state_codecs import StateCodec
 from rides.pipeline import RIDES
 
 STATE = RIDES.decision_state.event_type
