@@ -26,6 +26,13 @@ TRUSTED_TYPES = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.calibration._TemperatureScaling",
+    # What neighbours are found in: numbers, and of the two trees, as above, a forged one can crash the process.
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    # What MLPClassifier and MLPRegressor were trained by: numbers.
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
 )
 """What a skops file may hold beyond the types that skops itself trusts."""
 

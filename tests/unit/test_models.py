@@ -28,6 +28,8 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -173,19 +175,22 @@ def test_a_classifier_predicts_the_probability_of_class_1(tmp_path: Path, estima
 
 
 @pytest.mark.parametrize(
-    "calibrated",
+    "estimator",
     [
         CalibratedClassifierCV(LinearSVC(), cv=2),
         CalibratedClassifierCV(RandomForestClassifier(n_estimators=3, random_state=0), method="isotonic", cv=2),
         CalibratedClassifierCV(HistGradientBoostingClassifier(max_iter=5), method="temperature", cv=2),
+        KNeighborsClassifier(),
+        KNeighborsClassifier(algorithm="ball_tree"),
+        MLPClassifier(hidden_layer_sizes=2, max_iter=2000, tol=0.01),
     ],
-    ids=lambda estimator: type(estimator.estimator).__name__,
+    ids=lambda estimator: type(getattr(estimator, "estimator", estimator)).__name__,
 )
-def test_a_calibrated_classifier_is_read_back_without_pickle(tmp_path: Path, calibrated: Any) -> None:
-    save_fitted(calibrated, tmp_path / "good", missing=False)
+def test_classifiers_of_scikit_learn_need_no_further_trust(tmp_path: Path, estimator: Any) -> None:
+    save_fitted(estimator, tmp_path / "good", missing=False)
     kept = read_estimator("good", (tmp_path / "good" / SKOPS).read_bytes(), ())
     matrix, _ = points(missing=False)
-    np.testing.assert_allclose(SklearnPredictor(kept)(matrix), calibrated.predict_proba(matrix)[:, 1], atol=1e-12)
+    np.testing.assert_allclose(SklearnPredictor(kept)(matrix), estimator.predict_proba(matrix)[:, 1], atol=1e-12)
 
 
 _VALUES = st.floats(width=32, allow_infinity=False) | st.floats(0, 30, width=32)

@@ -1,8 +1,10 @@
 """Models of text: trained, kept and loaded without pickle, and served by scikit-learn."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -10,15 +12,16 @@ from pydantic import BaseModel
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline, make_union
 from structlog.testing import capture_logs
 
 from braidstream.columns import Columns
 from braidstream.errors import SettingsError
 from braidstream.models.features import FeatureSet, Matrix
-from braidstream.models.folder import Feature, is_model
+from braidstream.models.folder import SKOPS, Feature, is_model
 from braidstream.models.loading import load
 from braidstream.models.scorer import Scorer
 from braidstream.models.training import TrainingData, train
@@ -99,6 +102,27 @@ def test_whatever_the_text_is_it_has_a_probability(tmp_path: Path) -> None:
     )
     assert np.all((values > 0) & (values < 1))
     assert values[0] == values[1] == values[3]
+
+
+def test_neighbours_of_texts_need_no_further_trust(tmp_path: Path) -> None:
+    events, data = videos()
+    letters = ColumnTransformer([("letters", HashingVectorizer(analyzer="char_wb", ngram_range=(3, 3)), 0)])
+    estimator = make_pipeline(letters, KNeighborsClassifier(5, metric="cosine"))
+    train("violence", estimator, FEATURES, data, tmp_path / "violence", schema_id=7)
+    expected = estimator.fit(data.matrix, data.target).predict_proba(data.matrix)[:, 1]
+    np.testing.assert_array_equal(Scorer(load(str(tmp_path / "violence")), FEATURES)(events), expected)
+
+
+def test_a_vocabulary_is_not_kept_as_a_file_a_word(tmp_path: Path) -> None:
+    limited = ColumnTransformer([("title", TfidfVectorizer(max_features=200), 0)])
+    estimator = CalibratedClassifierCV(make_pipeline(limited, LogisticRegression()), cv=2)
+    events = [
+        Video(title=f"riot{number}" if number % 2 else f"piano{number}", description=None) for number in range(600)
+    ]
+    data = replace(videos(600)[1], matrix=FEATURES.matrix(events))
+    train("violence", estimator, FEATURES, data, tmp_path / "violence", schema_id=7)
+    with ZipFile(tmp_path / "violence" / SKOPS) as file:
+        assert len(file.namelist()) < 100
 
 
 def test_text_can_be_learned_by_a_regressor(tmp_path: Path) -> None:
