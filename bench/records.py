@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from braidstream.avro import Codec, LocalSchemas
-from braidstream.models.loading import load
+from braidstream.models.loading import load_model
 from braidstream.models.scorer import Scorer
 from braidstream.pipelines import Topic
 from consumers.duration.features import FEATURES as DURATION
@@ -110,7 +110,7 @@ def _encoded(topic: Topic[Any], event: Any) -> bytes:
 
 
 def _predictions(name: str, models: Path, started: Sequence[RideStarted]) -> list[bytes]:
-    model = load(str(models / name))
+    model = load_model(str(models / name))
     values = np.array(Scorer(model, FEATURES[name])(started))
     common = {"prediction_id": _NO_ID, "subject_id": _NO_ID, "model": name, "model_version": model.version}
     return [

@@ -6,6 +6,7 @@ some hundred thousand records loses some without being told.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from confluent_kafka import Producer
@@ -34,6 +35,13 @@ class EmbeddedBroker:
 
     def __exit__(self, *_: object) -> None:
         self._client = None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The settings of programs that use it."""
+        kafka = {"bootstrap.servers": self.bootstrap_servers, **EMBEDDED_PROPERTIES}
+        own = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in kafka.items()}
+        return {**own, "PROCESSING_GUARANTEE": "at_least_once", "PARTITIONS": str(PARTITIONS)}
 
     def create(self, topics: list[str]) -> None:
         """Make the topics appear."""

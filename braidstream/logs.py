@@ -10,6 +10,8 @@ from typing import Literal
 
 import structlog
 
+__all__ = ["configure"]
+
 Level = Literal["debug", "info", "warning", "error"]
 
 

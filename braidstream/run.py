@@ -17,7 +17,7 @@ from braidstream.avro import E, SchemaSource
 from braidstream.deciding.policy import Policy
 from braidstream.errors import BraidstreamError, SettingsError
 from braidstream.models.features import FeatureSet
-from braidstream.models.loading import load
+from braidstream.models.loading import load_model
 from braidstream.models.scorer import Scorer
 from braidstream.pipelines import Pipeline, Topic
 from braidstream.processors import StateBroker, decision_processor, handler_processor, scoring_processor
@@ -59,13 +59,13 @@ def run_scorer(
     """Run the worker that serves a model, as consumer group `model`, until SIGTERM. Exits the process.
 
     `train_with` is the command that makes the model, for the message when there is none. `trusted` are the full names
-    of types of your own that the model may be made of, as for `load`.
+    of types of your own that the model may be made of, as for `load_model`.
     """
 
     def start(settings: ScoringSettings, watcher: Watcher) -> Worker:
         uri = settings.model_uri or f"models/{model}"
         watcher.readiness.note("model_loaded", f"{uri} is being loaded")
-        served = load(uri, train_with=train_with, trusted=trusted)
+        served = load_model(uri, train_with=train_with, trusted=trusted)
         if served.name != model:
             raise SettingsError(f"MODEL_URI holds the model {served.name!r}, this is the worker of {model!r}")
         scorer = Scorer(served, features)

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from braidstream.columns import Array, Columns
-from braidstream.models.features import FeatureSet, Matrix
+from braidstream import Columns, FeatureSet, Matrix
 from schemas.ride_started import RideStarted
 
 MAX_MILES = 100.0
 """A distance above this is a mistake of the meter."""
 
+_Array = NDArray[Any]
 _HOUR = 3_600_000_000
 """In microseconds."""
 
 
-def _trip_distance(rides: Columns) -> Array:
+def _trip_distance(rides: Columns) -> _Array:
     miles = rides["trip_distance"]
     return np.where((miles > 0) & (miles <= MAX_MILES), miles, np.nan)
 
 
-def _passenger_count(rides: Columns) -> Array:
+def _passenger_count(rides: Columns) -> _Array:
     passengers = rides["passenger_count"]
     return np.where(passengers == 0, np.nan, passengers)
 
 
-def _hours(rides: Columns) -> Array:
+def _hours(rides: Columns) -> _Array:
     """Hours since Thursday, 1970-01-01, 0:00, of the city's time."""
     return np.asarray(rides["pickup_at"].astype(np.int64) // _HOUR)
 
 
-_COLUMNS: Mapping[str, Callable[[Columns], Array]] = MappingProxyType(
+_COLUMNS: Mapping[str, Callable[[Columns], _Array]] = MappingProxyType(
     {
         "pickup_zone": lambda rides: rides["pickup_zone"],
         "dropoff_zone": lambda rides: rides["dropoff_zone"],

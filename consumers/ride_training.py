@@ -11,15 +11,9 @@ import click
 import numpy as np
 import polars as pl
 
-from braidstream import logs
-from braidstream.cli.errors import Refused
-from braidstream.errors import SettingsError
-from braidstream.models import training
-from braidstream.models.features import FeatureSet, Matrix
-from braidstream.models.folder import ModelCard, folder_of, is_model, read_card
-from braidstream.models.loading import load
-from braidstream.models.measures import errors
-from braidstream.models.scorer import Scorer
+from braidstream import FeatureSet, Matrix, Scorer, SettingsError, load_model, logs, training
+from braidstream.cli import in_sentences
+from braidstream.training import ModelCard, folder_of, is_model, read_card
 from producer.trips import Trips, read_trips, rides
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
@@ -78,9 +72,10 @@ class RideTask:
         known = self.outcomes(trips.rides)
         if known.is_empty():
             raise SettingsError(f"none of {trips.rides.height} rides is one of {self.rides}: nothing to measure on")
-        scorer = Scorer(load(uri, train_with=f"python -m consumers.{self.name}.train --trips FILE"), self.features)
+        model = load_model(uri, train_with=f"python -m consumers.{self.name}.train --trips FILE")
+        scorer = Scorer(model, self.features)
         predicted = np.concatenate([scorer(list(rides(part))) for part in known.iter_slices(_CHUNK)])
-        return errors(known["outcome"].to_numpy(), predicted)
+        return training.errors(known["outcome"].to_numpy(), predicted)
 
     def _matrix(self, frame: pl.DataFrame) -> Matrix:
         return np.concatenate([self.features.matrix(list(rides(part))) for part in frame.iter_slices(_CHUNK)])
@@ -121,14 +116,12 @@ def training_command(task: RideTask) -> click.Command:
         if not trips and not evaluate:
             raise click.UsageError("Give --trips FILE to train, or --evaluate FILE to measure the model that is there.")
         logs.configure("info", "auto")
-        try:
+        with in_sentences(click.get_current_context()):
             if trips:
                 _train(task, trips, folder_of(model_uri), force=force, earliest=earliest)
             if evaluate:
                 errors = task.evaluate(read_trips(evaluate, outcomes=True), model_uri)
                 click.echo(f"{task.name} on {', '.join(map(str, evaluate))}: {_in_words(task, errors)}")
-        except SettingsError as error:
-            raise Refused(str(error)) from error
 
     return command
 

@@ -1,6 +1,6 @@
 """The decision service of rides: `python -m decision_service`."""
 
-from braidstream.run import run_decisions
+from braidstream import run_decisions
 from decision_service.policy import RideDecisionSettings, ride_policy
 from rides.pipeline import RIDES
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from braidstream.deciding.policy import Known, Verdict
-from braidstream.settings import DecisionSettings, ModelNames
+from braidstream import DecisionSettings, Known, ModelNames, Verdict
 from schemas.ride_started import RideStarted
 
 PREASSIGN = "preassign"

@@ -12,11 +12,8 @@ from typing import Any
 import click
 import polars as pl
 
-from braidstream import logs
-from braidstream.cli.errors import in_sentences
-from braidstream.errors import FatalError, SettingsError
-from braidstream.settings import Settings
-from braidstream.writer import EventWriter, open_writer
+from braidstream import EventWriter, FatalError, Settings, SettingsError, logs, open_writer
+from braidstream.cli import in_sentences
 from producer.pace import Seconds, at_once, at_rate, compressed
 from producer.progress import shown_progress
 from producer.replay import replay

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
-from braidstream.errors import SettingsError
+from braidstream import SettingsError
 from producer.city import Bools, City, Floats, Ints, hours, minutes
 from producer.trips import named_month
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from braidstream.errors import SettingsError
+from braidstream import SettingsError
 
 _TIME_FORMATS = (
     "%Y-%m-%d %H:%M:%S%.f",

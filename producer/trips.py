@@ -8,13 +8,13 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from braidstream import column_writer
-from braidstream.errors import SettingsError
+from braidstream import SettingsError
 from producer.tlc import NUMBER, TIME, Column, read_columns
 from schemas.ride_started import RideStarted
 
@@ -25,6 +25,7 @@ OUTSIDE_ZONES = "zone outside 1..265"
 REASONS = (NO_PICKUP_TIME, OUTSIDE_MONTH, NO_ZONE, OUTSIDE_ZONES)
 """Why a row is no ride; a row's reason is the first that applies."""
 
+_Values = NDArray[Any] | Sequence[Any]
 _STARTED = {
     "pickup_at": Column(("lpep_pickup_datetime", "tpep_pickup_datetime"), TIME),
     "pickup_zone": Column(("PULocationID",), NUMBER),
@@ -104,7 +105,7 @@ def rides(frame: pl.DataFrame) -> Iterator[RideStarted]:
         yield from _EVENTS.validate_python(chunk.to_dicts())
 
 
-def encoded(frame: pl.DataFrame, encode: Callable[[Mapping[str, column_writer.Column], int], T]) -> Iterator[T]:
+def encoded(frame: pl.DataFrame, encode: Callable[[Mapping[str, _Values], int], T]) -> Iterator[T]:
     """What `encode` makes of the same events a few thousand at a time, given as columns and their number."""
     for chunk in frame.select(tuple(RideStarted.model_fields)).iter_slices(_BATCH):
         columns = {

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import schemas
-from braidstream.avro import EventType
-from braidstream.pipelines import Topic, pipeline
+from braidstream import EventType, Topic, pipeline
 from schemas.ride_started import RideStarted
 
 RIDES = pipeline(

@@ -13,9 +13,13 @@ import click
 from braidstream.cli import plugins
 from braidstream.cli.errors import in_sentences
 
+__all__ = ["in_sentences", "main"]
+
 _COMMANDS = {
+    "broker": "braidstream.cli.broker:broker",
     "dlq": "braidstream.cli.dlq:dlq",
     "health": "braidstream.cli.health:health",
+    "new": "braidstream.cli.new:new",
     "tail": "braidstream.cli.tail:tail",
     "topics": "braidstream.cli.topics:topics",
 }

@@ -1,9 +1,13 @@
-"""What the installed packages bring: pipelines and further commands, by their entry points."""
+"""Pipelines and commands that this package has not: brought by installed packages, or in the current folder."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -39,18 +43,67 @@ def command(name: str) -> click.Command | None:
 
 
 def pipeline(name: str | None) -> Pipeline[Any]:
-    """The installed pipeline of this name, or the only one; raises `SettingsError` naming those that there are."""
-    from braidstream.pipelines import Pipeline
+    """The pipeline of this name or at this `module:ATTRIBUTE`, or the only one that is installed.
 
-    installed = {entry.name: entry for entry in entry_points(group=PIPELINES)}
-    if not installed:
-        raise SettingsError(f"no pipeline is installed: a package brings one as an entry point of {PIPELINES}")
+    The module is imported from the current directory or from what is installed. Raises `SettingsError` saying what
+    there is instead.
+    """
+    if name is not None and ":" in name:
+        return _at(name)
+    return _loaded(_chosen(name))
+
+
+def _chosen(name: str | None) -> EntryPoint:
+    installed = _installed()
     names = ", ".join(sorted(installed))
     if name is None and len(installed) > 1:
         raise SettingsError(f"several pipelines are installed: choose one with --pipeline ({names})")
-    entry = installed.get(name) if name is not None else next(iter(installed.values()))
-    if entry is None:
-        raise SettingsError(f"no pipeline {name} is installed: there is {names}")
+    if name is not None and name not in installed:
+        raise SettingsError(
+            f"no pipeline {name} is installed: there is {names}, or give --pipeline module:ATTRIBUTE, as in "
+            f"{name}.pipeline:{name.upper()}"
+        )
+    return installed[name] if name is not None else next(iter(installed.values()))
+
+
+def address(name: str | None) -> str:
+    """Where a pipeline is, as `module:ATTRIBUTE`; else as `pipeline`."""
+    if name is not None and ":" in name:
+        return name
+    return _chosen(name).value
+
+
+def pipeline_with(topic: str, name: str | None) -> Pipeline[Any]:
+    """As `pipeline`; where several are installed and none is named, the one that has this topic."""
+    installed = _installed()
+    if name is not None or len(installed) == 1:
+        return pipeline(name)
+    found = {}
+    for entry in installed.values():
+        one = _loaded(entry)
+        if topic in {*(own.name for own in one.topics), one.dead_letters}:
+            found[entry.name] = one
+    if not found:
+        names = ", ".join(sorted(installed))
+        raise SettingsError(f"no installed pipeline has a topic {topic}: choose one with --pipeline ({names})")
+    if len(found) > 1:
+        raise SettingsError(f"{topic} is a topic of {', '.join(sorted(found))}: choose one of them with --pipeline")
+    return next(iter(found.values()))
+
+
+def _installed() -> dict[str, EntryPoint]:
+    installed = {entry.name: entry for entry in entry_points(group=PIPELINES)}
+    if not installed:
+        raise SettingsError(
+            f"no pipeline is installed: give --pipeline module:ATTRIBUTE, or install a package with an entry point of "
+            f"{PIPELINES}"
+        )
+    return installed
+
+
+def _loaded(entry: EntryPoint) -> Pipeline[Any]:
+    from braidstream.pipelines import Pipeline
+
     try:
         found = entry.load()
     except Exception as error:
@@ -62,10 +115,47 @@ def pipeline(name: str | None) -> Pipeline[Any]:
     return found
 
 
+def _at(address: str) -> Pipeline[Any]:
+    from braidstream.pipelines import Pipeline
+
+    name, _, attribute = address.partition(":")
+    if not (attribute.isidentifier() and all(part.isidentifier() for part in name.split("."))):
+        raise SettingsError(f"--pipeline {address} is not module:ATTRIBUTE, as in moderation.pipeline:MODERATION")
+    module = _imported(name, address)
+    found = getattr(module, attribute, None)
+    if isinstance(found, Pipeline):
+        return found
+    others = [f"{name}:{other}" for other, value in vars(module).items() if isinstance(value, Pipeline)]
+    advice = f"it has {', '.join(others)}" if others else "it has no pipeline"
+    if found is None:
+        raise SettingsError(f"the module {name} has no {attribute}: {advice}")
+    raise SettingsError(f"{address} is no braidstream.Pipeline but a {type(found).__name__}: {advice}")
+
+
+def _imported(name: str, address: str) -> ModuleType:
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise SettingsError(f"the pipeline {address} cannot be loaded: {error}") from error
+        raise SettingsError(
+            f"there is no module {error.name}, neither in {folder} nor installed: --pipeline {address} is for the "
+            "folder that the project is in"
+        ) from error
+    except Exception as error:
+        raise SettingsError(f"the pipeline {address} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
 def pipeline_option(function: F) -> F:
     """The option `--pipeline`, as the argument `pipeline_name`."""
     return click.option(
-        "--pipeline", "pipeline_name", metavar="NAME", help="The pipeline, where several are installed."
+        "--pipeline",
+        "pipeline_name",
+        metavar="PIPELINE",
+        help="An installed pipeline by its name, or one of this folder as module:ATTRIBUTE.",
     )(function)
 
 

@@ -42,7 +42,8 @@ def tail(
 ) -> None:
     """Show the decoded records of TOPIC as they come, of every partition, committed ones only.
 
-    TOPIC is the pipeline's name for it; TOPIC_PREFIX is put before it. What cannot be decoded is shown with the
+    TOPIC is the pipeline's name for it; TOPIC_PREFIX is put before it. Where several pipelines are installed, it also
+    says which is meant, unless --pipeline does. What cannot be decoded is shown with the
     reason and its bytes. In a pipe each record is one line: time, partition/offset, key, value and headers, separated
     by tabs. Records of one partition come in order. Ctrl-C stops.
 
@@ -55,7 +56,7 @@ def tail(
     """
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format)
-    pipeline = plugins.pipeline(pipeline_name)
+    pipeline = plugins.pipeline_with(topic, pipeline_name)
     decode = Decoder(schemas_for(settings, [topic.event_type for topic in pipeline.topics]))
     show = _as_json if is_json else _for_people()
     with _sigterm_ends(), closing(clients.reader(settings, settings.named("tail"))) as consumer:

@@ -41,10 +41,12 @@ def create(pipeline_name: str | None) -> None:
       PARTITIONS=12 REPLICATION_FACTOR=3 braidstream topics create
     """
     pipeline, settings, client, is_embedded = _connect(pipeline_name)
+    wanted = kafka_topics.specs(pipeline, settings)
     if is_embedded:
+        producer: Any = clients.plain_producer(settings, settings.named("topics"))
+        kafka_topics.appear(producer, wanted)
         click.echo(_EMBEDDED)
     else:
-        wanted = kafka_topics.specs(pipeline, settings)
         created = kafka_topics.create(client, wanted, settings.replication_factor)
         kafka_topics.check(client, wanted, settings)
         click.echo(_created(created, wanted, settings.partitions))

@@ -57,8 +57,8 @@ def save(
     """Write a fitted regressor, or a classifier of classes 0 and 1, as a model folder, and return its card.
 
     The export is compared with the estimator on `rows`; when it differs it is not written, and the estimator itself
-    is served instead, if what is read back from its file predicts the same; `trusted` is as for `load`. Text has no
-    export. The version follows from what is served, so the same data and code give the same version. Raises
+    is served instead, if what is read back from its file predicts the same; `trusted` is as for `load_model`. Text has
+    no export. The version follows from what is served, so the same data and code give the same version. Raises
     `SettingsError` when the estimator cannot be kept, and as `write_folder` does.
     """
     probes = _probes(estimator, rows)

@@ -34,12 +34,12 @@ class Feature(_Record):
 
 
 class DataSummary(_Record):
-    """What a model was fitted on: how many rows, their checksum, and the times of the first and the last."""
+    """What a model was fitted on: how many rows, their checksum, and the times of the first and the last, if known."""
 
     rows: int
     sha256: str
-    earliest: datetime
-    latest: datetime
+    earliest: datetime | None
+    latest: datetime | None
 
 
 class ModelCard(_Record):

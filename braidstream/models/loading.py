@@ -64,7 +64,7 @@ class Model:
         return self.predictor(matrix)
 
 
-def load(uri: str, *, train_with: str | None = None, trusted: Sequence[str] = ()) -> Model:
+def load_model(uri: str, *, train_with: str | None = None, trusted: Sequence[str] = ()) -> Model:
     """Load the model that a folder holds, named by its path or by `file:///path`.
 
     `train_with` is the command that makes the model, for the message when there is none. `trusted` are the full names

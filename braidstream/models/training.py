@@ -28,15 +28,15 @@ MIN_ROWS = 10
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows in the order of time: features, the value to learn, and when the first and the last row are from.
+    """Rows in the order of time: features, the value to learn, the times of the first and the last row.
 
     The value is any number for a regressor, and 0 or 1 for a classifier.
     """
 
     matrix: Matrix
     target: NDArray[np.float64]
-    earliest: datetime
-    latest: datetime
+    earliest: datetime | None = None
+    latest: datetime | None = None
 
     def summary(self) -> DataSummary:
         """What `model.json` keeps of the data."""
@@ -64,7 +64,7 @@ def train(
     The measures are those of a first fit that did not see the latest share `held_out` of the rows: for a regressor
     those of `errors`; for a classifier, which predicts the probability of class 1, those of `probability_measures` with
     `thresholds`, by name. A target above `target_limit` is learned as if it were `target_limit`; the errors are always
-    measured against the target itself. `trusted` is as for `load`.
+    measured against the target itself. `trusted` is as for `load_model`.
 
     Raises `SettingsError` when the estimator is neither, when the rows are too few or do not fit it, and as `save`
     does.

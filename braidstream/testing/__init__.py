@@ -1,1 +1,6 @@
-"""For tests of what is built on this package: an in-memory broker, and kits that run a consumer or a policy on it."""
+"""For tests of what is built on this package: kits that run a model or a policy on a broker in memory."""
+
+from braidstream.testing.broker import FakeBroker
+from braidstream.testing.kit import DeadLetter, HandlerKit, PolicyKit, ScorerKit
+
+__all__ = ["DeadLetter", "FakeBroker", "HandlerKit", "PolicyKit", "ScorerKit"]

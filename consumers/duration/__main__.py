@@ -1,6 +1,6 @@
 """The duration consumer: `python -m consumers.duration`."""
 
-from braidstream.run import run_scorer
+from braidstream import run_scorer
 from consumers.duration.features import FEATURES
 from rides.pipeline import RIDES
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from braidstream.models.folder import ModelCard
+from braidstream.training import ModelCard
 from consumers.duration.features import FEATURES
 from consumers.ride_training import RideTask, training_command
 from producer.trips import Trips

@@ -1,6 +1,6 @@
 """The tip consumer: `python -m consumers.tip`."""
 
-from braidstream.run import run_scorer
+from braidstream import run_scorer
 from consumers.tip.features import FEATURES
 from rides.pipeline import RIDES
 

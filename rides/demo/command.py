@@ -12,10 +12,9 @@ from pathlib import Path
 import click
 import polars as pl
 
+from braidstream import EventWriter, SettingsError, open_writer
 from braidstream.demo import SLACK, Run, Show, Worker, play, running
-from braidstream.errors import SettingsError
-from braidstream.models.folder import is_model, read_card
-from braidstream.writer import EventWriter, open_writer
+from braidstream.training import is_model, read_card
 from consumers.ride_training import earliest_share
 from decision_service.policy import RideDecisionSettings
 from producer.pace import at_once, at_rate
@@ -122,6 +121,8 @@ def _models(trips: Trips, source: str, show: Show) -> dict[str, Path]:
 
 def _not_trained_on(folder: Path) -> pl.Expr:
     data = read_card(folder).data
+    if data.earliest is None or data.latest is None:
+        raise SettingsError(f"the model in {folder} does not say from when to when its rides were: train it by --trips")
     return ~pl.col("pickup_at").is_between(_naive(data.earliest), _naive(data.latest))
 
 

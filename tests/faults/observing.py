@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from braidstream.avro import LocalSchemas
 from braidstream.models.features import FeatureSet
-from braidstream.models.loading import load
+from braidstream.models.loading import load_model
 from braidstream.models.scorer import Scorer
 from braidstream.settings import Guarantee, Settings
 from braidstream.streaming.ports import Partition
@@ -43,7 +43,7 @@ def promised(
     paused: bool = False,
 ) -> Promise:
     """What the ride pipeline with the models of this folder promises; `deadline` is in seconds."""
-    scorers = {name: Scorer(load(str(models / name)), features) for name, features in _FEATURES.items()}
+    scorers = {name: Scorer(load_model(str(models / name)), features) for name, features in _FEATURES.items()}
     return Promise(
         guarantee=guarantee,
         models={name: Model(scorer.model.version, scorer) for name, scorer in scorers.items()},

@@ -38,8 +38,8 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 SERVICES = set(re.findall(r"^  (\w+):$", COMPOSE.split("\nservices:\n")[1], re.MULTILINE))
 
-EXAMPLES = ("consumers/speed/", "moderation/")
-"""Folders that the README's examples make."""
+EXAMPLES = ("speed/", "days/", "parcels/", "moderation/", "history.py", "send.py", "test_model.py", "test_policy.py")
+"""Folders and files that the examples of the documents make."""
 USERS = ("data", "/data", "models", ".venv", ".env", "rejects.csv")
 """Files and folders that users bring, or that come of running things."""
 NO_SETTINGS = {"FULL_TRANSITIVE", "ILLEGAL_GENERATION", "KEY_CONVERTER", "ORT_DISABLE_TELEMETRY", "VALUE_CONVERTER"}

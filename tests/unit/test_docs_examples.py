@@ -1,92 +1,56 @@
-"""The README's examples, as they stand there, run."""
+"""The pages that show how to begin, followed as they stand on the embedded broker."""
 
 from __future__ import annotations
 
-import shutil
+import json
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-from braidstream.avro import Codec, LocalSchemas
-from braidstream.embedded import EMBEDDED_PROPERTIES, PARTITIONS, EmbeddedBroker
-from braidstream.processes import Processes
-from braidstream.settings import Settings
-from braidstream.streaming import clients
-from braidstream.writer import open_writer
-from producer.sample import write_sample
-from producer.trips import read_trips, rides
-from rides.pipeline import RIDES
-from schemas.decision import Decision
-from tests.documents import README, ROOT, blocks
+from tests.documents import ROOT, blocks
+from tests.walkthrough import follow
 
-PATIENCE = 120.0
+DOCS = ROOT / "docs"
+needs_bash = pytest.mark.skipif(not Path("/bin/bash").exists(), reason="the pages are typed into bash")
 
 
-def write_example(folder: str, to: Path) -> None:
-    """Write the README's files of this folder, and the empty one that makes it a package."""
-    files = {block.file: block.code for block in blocks(README) if block.file.startswith(folder)}
-    assert files, f"the README has no files in {folder}"
-    for name, code in (files | {f"{folder}__init__.py": ""}).items():
-        path = to / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(code)
+@needs_bash
+def test_a_model_is_added(tmp_path: Path) -> None:
+    printed = follow(DOCS / "add-a-model.md", tmp_path)
+    records = tailed(printed)
+
+    assert printed.count("2 passed") == 2
+    assert [(record["model"], 1 < record["value"] < 60) for record in records[:3]] == [("speed", True)] * 3
+    assert [record["evidence"][0]["model"] for record in records[3:]] == ["speed"] * 3
 
 
-def read_decisions(settings: Settings, count: int, workers: Processes) -> list[Decision]:
-    """So many decisions, or those that there are when patience ends."""
-    topic = RIDES.decisions
-    codec = Codec(topic.event_type, LocalSchemas(topic.event_type), topic.name)
-    reader = clients.reader(settings, "test")
-    reader.assign([TopicPartition(topic.name, number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
-    found: list[Decision] = []
-    deadline = time.monotonic() + PATIENCE
-    while len(found) < count and time.monotonic() < deadline:
-        found += [codec.decode(record.value()) for record in reader.consume(count, 0.2) if record.error() is None]
-        workers.require_alive()
-    reader.close()
-    return found
-
-
-def test_a_model_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trained, started and decided on by the commands of the README, on the embedded broker."""
-    shutil.copytree(ROOT / "consumers", tmp_path / "consumers", ignore=shutil.ignore_patterns("__pycache__"))
-    write_example("consumers/speed/", tmp_path)
-    trips = tmp_path / "trips.parquet"
-    write_sample(trips, 1000, seed=1, month="2023-01")
-    monkeypatch.chdir(tmp_path)
-    train = [sys.executable, "-m", "consumers.speed.train", "--trips", str(trips)]
-    subprocess.run(train, check=True, timeout=PATIENCE)
-    sent = list(rides(read_trips([trips]).rides.head(100)))
-
-    with EmbeddedBroker() as broker, Processes(tmp_path) as workers:
-        kafka = {"bootstrap.servers": broker.bootstrap_servers, **EMBEDDED_PROPERTIES}
-        environ = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in kafka.items()}
-        environ |= {"PROCESSING_GUARANTEE": "at_least_once", "PARTITIONS": str(PARTITIONS)}
-        broker.create([topic.name for topic in RIDES.topics])
-        workers.start("consumers.speed", environ)
-        workers.start("decision_service", environ | {"EXPECTED_MODELS": "speed"})
-        settings = Settings(kafka=kafka, partitions=PARTITIONS)
-        with open_writer(RIDES.subjects, settings) as writer:
-            for ride in sent:
-                writer.send(ride)
-        decisions = read_decisions(settings, len(sent), workers)
-
-    evidence = [evidence for decision in decisions for evidence in decision.evidence]
-    assert {decision.subject_id for decision in decisions} == {ride.ride_id for ride in sent}
-    assert all(decision.complete for decision in decisions)
-    assert {(e.model, 1 < e.value < 60) for e in evidence} == {("speed", True)}
-
-
+@needs_bash
 def test_a_pipeline_is_added(tmp_path: Path) -> None:
-    """Its topics, its policy and its own test."""
-    write_example("moderation/", tmp_path)
+    printed = follow(DOCS / "add-a-pipeline.md", tmp_path)
+    actions = {record["subject_id"]: record["action"] for record in tailed(printed)}
 
-    own_tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "moderation"]
-    done = subprocess.run(own_tests, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert "1 passed" in printed
+    assert "2 passed" in printed
+    assert len(actions) == 10
+    assert (actions["parcel-0"], actions["parcel-9"]) == ("standard", "express")
+
+
+def tailed(printed: str) -> list[dict[str, Any]]:
+    """The values of the records that `braidstream tail` printed."""
+    return [json.loads(line.split("\t")[3]) for line in printed.splitlines() if re.search(r"\t\d+/\d+\t", line)]
+
+
+def test_the_tests_of_the_page_on_testing_pass(tmp_path: Path) -> None:
+    files = {block.file: block.code for block in blocks(DOCS / "testing.md") if block.file}
+    for name, code in files.items():
+        (tmp_path / name).write_text(code)
+
+    own_tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(own_tests, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    assert f"{sum(code.count('def test_') for code in files.values())} passed" in done.stdout

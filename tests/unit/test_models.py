@@ -40,7 +40,7 @@ from braidstream.errors import SettingsError
 from braidstream.models.export import TOLERANCE, NotExportable, export, save
 from braidstream.models.features import FeatureSet, Matrix
 from braidstream.models.folder import CARD, ONNX, SKOPS, DataSummary, ModelCard
-from braidstream.models.loading import load, read_estimator
+from braidstream.models.loading import load_model, read_estimator
 from braidstream.models.predictors import OnnxPredictor, SklearnPredictor
 from braidstream.models.scorer import Scorer
 
@@ -129,7 +129,7 @@ def save_fitted(estimator: Any, folder: Path, missing: bool = True, trusted: Seq
 def test_an_exported_model_predicts_what_its_estimator_does(tmp_path: Path) -> None:
     estimator = trees()
     card = save_fitted(estimator, tmp_path / "price")
-    model = load(str(tmp_path / "price"))
+    model = load_model(str(tmp_path / "price"))
     matrix, _ = points()
     assert (card.served_by, card.not_exported) == ("onnx", None)
     assert card.libraries["scikit-learn"] == version("scikit-learn")
@@ -139,7 +139,7 @@ def test_an_exported_model_predicts_what_its_estimator_does(tmp_path: Path) -> N
     assert predicted.shape == (2000,)
     assert predicted.dtype == np.float64
     np.testing.assert_allclose(predicted, SklearnPredictor(estimator)(matrix), rtol=0, atol=TOLERANCE * 41)
-    np.testing.assert_array_equal(load((tmp_path / "price").as_uri()).predict(matrix), predicted)
+    np.testing.assert_array_equal(load_model((tmp_path / "price").as_uri()).predict(matrix), predicted)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_an_exported_model_predicts_what_its_estimator_does(tmp_path: Path) -> N
 def test_other_estimators_are_exported_too(tmp_path: Path, estimator: Any) -> None:
     assert save_fitted(estimator, tmp_path / "price", missing=False).not_exported is None
     matrix, _ = points(missing=False)
-    predicted = load(str(tmp_path / "price")).predict(matrix)
+    predicted = load_model(str(tmp_path / "price")).predict(matrix)
     np.testing.assert_allclose(predicted, SklearnPredictor(estimator)(matrix), rtol=0, atol=TOLERANCE * 41)
 
 
@@ -164,7 +164,7 @@ def test_other_estimators_are_exported_too(tmp_path: Path, estimator: Any) -> No
 )
 def test_a_classifier_predicts_the_probability_of_class_1(tmp_path: Path, estimator: Any) -> None:
     card = save_fitted(estimator, tmp_path / "good", missing=False)
-    model = load(str(tmp_path / "good"))
+    model = load_model(str(tmp_path / "good"))
     matrix, _ = points(missing=False)
     assert card.not_exported is None
     assert isinstance(model.predictor, OnnxPredictor)
@@ -231,7 +231,7 @@ def test_an_export_that_differs_is_not_written(tmp_path: Path) -> None:
     assert "the export differs from the estimator on" in card.not_exported
     assert [(log["log_level"], log["reason"]) for log in logs] == [("warning", card.not_exported)]
     assert sorted(path.name for path in (tmp_path / "price").iterdir()) == [CARD, SKOPS]
-    model = load(str(tmp_path / "price"))
+    model = load_model(str(tmp_path / "price"))
     matrix, _ = points()
     np.testing.assert_array_equal(model.predict(matrix), SklearnPredictor(estimator)(matrix))
 
@@ -261,7 +261,7 @@ def test_the_version_follows_from_the_data(tmp_path: Path) -> None:
 
 def test_a_missing_model_is_reported_with_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"there is no model in .*price .*train it with `python -m price.train`"):
-        load(str(tmp_path / "price"), train_with="python -m price.train")
+        load_model(str(tmp_path / "price"), train_with="python -m price.train")
 
 
 def test_an_estimator_of_another_scikit_learn_is_refused_and_an_export_is_not(tmp_path: Path) -> None:
@@ -272,8 +272,8 @@ def test_an_estimator_of_another_scikit_learn_is_refused_and_an_export_is_not(tm
         card["libraries"]["scikit-learn"] = "0.1"
         (folder / CARD).write_text(json.dumps(card))
     with pytest.raises(SettingsError, match=rf"made by scikit-learn 0\.1 and here is {version('scikit-learn')}"):
-        load(str(tmp_path / "skops"))
-    load(str(tmp_path / "onnx"))
+        load_model(str(tmp_path / "skops"))
+    load_model(str(tmp_path / "onnx"))
 
 
 def test_a_skops_file_with_a_type_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
@@ -284,8 +284,8 @@ def test_a_skops_file_with_a_type_that_is_not_trusted_is_refused(tmp_path: Path)
     card = save_fitted(Custom(), tmp_path / "price", trusted=(of_this_module,))
     assert card.served_by == "scikit-learn"
     with pytest.raises(SettingsError, match=advice):
-        load(str(tmp_path / "price"))
-    assert load(str(tmp_path / "price"), trusted=(of_this_module,)).predict(points()[0][:2]).tolist() == [0, 0]
+        load_model(str(tmp_path / "price"))
+    assert load_model(str(tmp_path / "price"), trusted=(of_this_module,)).predict(points()[0][:2]).tolist() == [0, 0]
 
 
 def test_a_type_that_no_other_program_can_import_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,12 +319,12 @@ def test_a_file_that_is_no_model_is_refused(
     save_fitted(trees(**parameters), tmp_path / "price")
     (tmp_path / "price" / file).write_bytes(b"no model")
     with pytest.raises(SettingsError, match=f"{file} is not the file that model.json describes"):
-        load(str(tmp_path / "price"))
+        load_model(str(tmp_path / "price"))
     card = json.loads((tmp_path / "price" / CARD).read_text())
     card["files"][file] = hashlib.sha256(b"no model").hexdigest()
     (tmp_path / "price" / CARD).write_text(json.dumps(card))
     with pytest.raises(SettingsError, match=message):
-        load(str(tmp_path / "price"))
+        load_model(str(tmp_path / "price"))
 
 
 def test_onnx_runs_on_one_thread(both: tuple[OnnxPredictor, HistGradientBoostingRegressor]) -> None:
@@ -352,7 +352,7 @@ def test_scikit_learn_predicts_on_one_thread_and_gives_the_others_back() -> None
 
 def test_a_scorer_gives_a_value_an_event_in_order(tmp_path: Path) -> None:
     save_fitted(trees(), tmp_path / "price")
-    model = load(str(tmp_path / "price"))
+    model = load_model(str(tmp_path / "price"))
     score = Scorer(model, FEATURES)
     events = [Point(colour=1, size=0.5), Point(colour=2, size=0.5), Point(colour=2, size=None)]
     values = score(events)
@@ -367,12 +367,12 @@ def test_a_scorer_refuses_a_model_made_for_other_features(tmp_path: Path) -> Non
     with pytest.raises(
         SettingsError, match=r"price \w{12} was made for other features.*colour \(float32\), size.*size.*, colour"
     ):
-        Scorer(load(str(tmp_path / "price")), FeatureSet[Point](("size", "colour"), build))
+        Scorer(load_model(str(tmp_path / "price")), FeatureSet[Point](("size", "colour"), build))
 
 
 def test_a_scorer_gives_what_the_model_gives(tmp_path: Path) -> None:
     save_fitted(LinearRegression(), tmp_path / "price", missing=False)
-    score = Scorer(load(str(tmp_path / "price")), FEATURES)
+    score = Scorer(load_model(str(tmp_path / "price")), FEATURES)
     assert np.isnan(score([Point(colour=1, size=2), Point(colour=None, size=4)])).tolist() == [False, True]
     assert score([]).shape == (0,)
 

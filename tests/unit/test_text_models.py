@@ -22,7 +22,7 @@ from braidstream.columns import Columns
 from braidstream.errors import SettingsError
 from braidstream.models.features import FeatureSet, Matrix
 from braidstream.models.folder import SKOPS, Feature, is_model
-from braidstream.models.loading import load
+from braidstream.models.loading import load_model
 from braidstream.models.scorer import Scorer
 from braidstream.models.training import TrainingData, train
 
@@ -85,7 +85,7 @@ def test_a_calibrated_text_classifier_predicts_the_same_when_it_is_loaded(tmp_pa
     assert [log["log_level"] for log in logs] == ["info"]
     assert card.metrics["average_precision"] > 0.8
 
-    score = Scorer(load(str(tmp_path / "violence")), FEATURES)
+    score = Scorer(load_model(str(tmp_path / "violence")), FEATURES)
     expected = calibrated().fit(data.matrix, data.target).predict_proba(data.matrix)[:, 1]
     np.testing.assert_allclose(score(events), expected, rtol=0, atol=1e-12)
     rough, calm = score([Video(title="riot and blood", description=None), Video(title="piano", description="a lesson")])
@@ -97,7 +97,7 @@ def test_a_calibrated_text_classifier_predicts_the_same_when_it_is_loaded(tmp_pa
 def test_whatever_the_text_is_it_has_a_probability(tmp_path: Path) -> None:
     train("violence", calibrated(), FEATURES, videos()[1], tmp_path / "violence", schema_id=7)
     texts = [None, "", "\x00", "🎬🔥" * 100, "é\u202e\u200b", "a" * 1_000_000, "riot " * 200_000]
-    values = Scorer(load(str(tmp_path / "violence")), FEATURES)(
+    values = Scorer(load_model(str(tmp_path / "violence")), FEATURES)(
         [Video(title=text or "", description=text) for text in texts]
     )
     assert np.all((values > 0) & (values < 1))
@@ -110,7 +110,7 @@ def test_neighbours_of_texts_need_no_further_trust(tmp_path: Path) -> None:
     estimator = make_pipeline(letters, KNeighborsClassifier(5, metric="cosine"))
     train("violence", estimator, FEATURES, data, tmp_path / "violence", schema_id=7)
     expected = estimator.fit(data.matrix, data.target).predict_proba(data.matrix)[:, 1]
-    np.testing.assert_array_equal(Scorer(load(str(tmp_path / "violence")), FEATURES)(events), expected)
+    np.testing.assert_array_equal(Scorer(load_model(str(tmp_path / "violence")), FEATURES)(events), expected)
 
 
 def test_a_vocabulary_is_not_kept_as_a_file_a_word(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_text_can_be_learned_by_a_regressor(tmp_path: Path) -> None:
     events, data = videos()
     card = train("minutes", make_pipeline(words(), Ridge()), FEATURES, data, tmp_path / "minutes", schema_id=7)
     assert card.metrics.keys() == {"rmse", "mae"}
-    assert Scorer(load(str(tmp_path / "minutes")), FEATURES)(events).shape == (200,)
+    assert Scorer(load_model(str(tmp_path / "minutes")), FEATURES)(events).shape == (200,)
 
 
 def test_a_transformer_of_ones_own_is_trusted_by_name(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_transformer_of_ones_own_is_trusted_by_name(tmp_path: Path) -> None:
     assert not is_model(tmp_path / "violence")
     train("violence", estimator, FEATURES, data, tmp_path / "violence", schema_id=7, trusted=[name])
     with pytest.raises(SettingsError, match=f"if you trust {name}"):
-        load(str(tmp_path / "violence"))
-    score = Scorer(load(str(tmp_path / "violence"), trusted=[name]), FEATURES)
+        load_model(str(tmp_path / "violence"))
+    score = Scorer(load_model(str(tmp_path / "violence"), trusted=[name]), FEATURES)
     expected = estimator.fit(data.matrix, data.target).predict_proba(data.matrix)[:, 1]
     np.testing.assert_allclose(score(events), expected, rtol=0, atol=1e-12)
 
@@ -159,7 +159,7 @@ def test_a_scorer_refuses_a_model_made_for_features_of_another_kind(tmp_path: Pa
     train("violence", calibrated(), FEATURES, videos()[1], tmp_path / "violence", schema_id=7)
     numbers: FeatureSet[Video] = FeatureSet(FEATURES.names, build)
     with pytest.raises(SettingsError, match=r"takes title \(string\), .*; here are title \(float32\), "):
-        Scorer(load(str(tmp_path / "violence")), numbers)
+        Scorer(load_model(str(tmp_path / "violence")), numbers)
 
 
 def test_text_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from braidstream.errors import SettingsError
 from braidstream.models.features import FeatureSet
 from braidstream.models.folder import is_model
-from braidstream.models.loading import load
+from braidstream.models.loading import load_model
 from braidstream.models.training import MIN_ROWS, TrainingData, train
 
 
@@ -38,14 +38,14 @@ DATA = TrainingData(
 def test_metrics_are_of_a_model_that_has_not_seen_the_latest_rows_and_the_model_has_seen_all(tmp_path: Path) -> None:
     card = train("price", DummyRegressor(), FEATURES, DATA, tmp_path / "price", schema_id=7)
     assert card.metrics == {"rmse": 10**0.5, "mae": 3.0}
-    model = load(str(tmp_path / "price"))
+    model = load_model(str(tmp_path / "price"))
     assert model.predict(FEATURES.matrix([Item(size=0)])) == pytest.approx([1.6])
 
 
 def test_a_target_above_the_limit_is_learned_as_the_limit_and_measured_as_it_is(tmp_path: Path) -> None:
     card = train("price", DummyRegressor(), FEATURES, DATA, tmp_path / "price", schema_id=7, target_limit=2)
     assert card.metrics == {"rmse": 10**0.5, "mae": 3.0}
-    assert load(str(tmp_path / "price")).predict(FEATURES.matrix([Item(size=0)])) == pytest.approx([1.2])
+    assert load_model(str(tmp_path / "price")).predict(FEATURES.matrix([Item(size=0)])) == pytest.approx([1.2])
 
 
 def test_the_card_tells_the_data_apart(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_classifier_is_measured_by_its_probabilities(tmp_path: Path) -> None:
         "threshold_b": 0.6,
         "recall_b": 0.0,
     }
-    assert load(str(tmp_path / "good")).predict(FEATURES.matrix([Item(size=0)])) == pytest.approx([0.5])
+    assert load_model(str(tmp_path / "good")).predict(FEATURES.matrix([Item(size=0)])) == pytest.approx([0.5])
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,10 @@ def test_the_command_trains_once_and_measures_another_month(task: RideTask, mont
     forced = run(task, "--trips", month, "--model-uri", folder, "--earliest", "0.5", "--force", "--evaluate", month)
     assert forced.exit_code == 0
     assert read_card(folder).data.rows < card.data.rows
-    assert read_card(folder).data.latest < card.data.latest
+    latest = read_card(folder).data.latest
+    assert latest is not None
+    assert card.data.latest is not None
+    assert latest < card.data.latest
     assert f"{task.name} on {month}: RMSE" in forced.stdout
 
 

@@ -12,7 +12,7 @@ import click
 
 from braidstream.deciding.policy import Evidence, Known, Verdict
 from braidstream.errors import SettingsError
-from braidstream.models.loading import load
+from braidstream.models.loading import load_model
 from braidstream.models.scorer import Scorer
 from moderation.copyright import features as copyright_features
 from moderation.decisions.policy import REMOVE, ModerationSettings, Rule, moderation_policy
@@ -43,7 +43,7 @@ def cases(uploads: Sequence[Upload], services: Sequence[str], models: Path) -> l
     said: list[dict[str, Evidence]] = [{} for _ in uploads]
     for service in services:
         train_with = f"python -m moderation.{service}.train"
-        model = load(str(models / service), train_with=train_with, trusted=copyright_features.TRUSTED)
+        model = load_model(str(models / service), train_with=train_with, trusted=copyright_features.TRUSTED)
         for predictions, value in zip(said, Scorer(model, _FEATURES[service])(events).tolist(), strict=True):
             predictions[service] = Evidence(service, model.version, value)
     return [Case(upload, predictions) for upload, predictions in zip(uploads, said, strict=True)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from braidstream.events import Events
-from braidstream.models.loading import load
+from braidstream.models.loading import load_model
 from braidstream.models.scorer import Scorer
 from braidstream.settings import HandlerSettings
 from moderation.notifications.features import FEATURES, Candidate, candidate
@@ -36,7 +36,7 @@ class NotificationSettings(HandlerSettings):
 
 def make_handler(settings: NotificationSettings) -> Handle:
     """The handler by the model of the settings; raises `SettingsError` when it cannot be loaded."""
-    model = load(settings.model_uri, train_with="python -m moderation.notifications.train")
+    model = load_model(settings.model_uri, train_with="python -m moderation.notifications.train")
     return notify(Scorer(model, FEATURES), followers(), top=settings.notify_top, at=settings.notify_at)
 
 

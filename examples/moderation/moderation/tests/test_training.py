@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from braidstream.models.loading import load
+from braidstream.models.loading import load_model
 from braidstream.models.scorer import Scorer
 from braidstream.testing.kit import ScorerKit
 from moderation.copyright.features import TRUSTED
@@ -55,7 +55,7 @@ def test_held_out_precision_is_about_what_was_asked_for_and_no_model_is_perfect(
 
 
 def test_a_near_duplicate_is_found_and_an_original_is_not(trained: dict[str, Trained], models: Path) -> None:
-    scorer = Scorer(load(str(models / "copyright"), trusted=TRUSTED), COPYRIGHT.features)
+    scorer = Scorer(load_model(str(models / "copyright"), trusted=TRUSTED), COPYRIGHT.features)
     copy, original = scorer([video(fingerprint=_with_flipped(library()[7], 12)), video(fingerprint=bytes(range(32)))])
 
     assert copy > ModerationSettings().remove_at["copyright"]
@@ -63,7 +63,7 @@ def test_a_near_duplicate_is_found_and_an_original_is_not(trained: dict[str, Tra
 
 
 def test_words_alone_are_no_offence(trained: dict[str, Trained], models: Path) -> None:
-    nsfw = Scorer(load(str(models / "nsfw")), NSFW.features)
+    nsfw = Scorer(load_model(str(models / "nsfw")), NSFW.features)
     harmless, harmful = nsfw(
         [
             video(title="Nude lipstick for every skin tone", description="Swatches on bare arms."),
@@ -79,7 +79,7 @@ def test_words_alone_are_no_offence(trained: dict[str, Trained], models: Path) -
 def test_a_stored_model_scores_what_the_stream_brings(
     trained: dict[str, Trained], models: Path, task: Task[Any]
 ) -> None:
-    scorer = Scorer(load(str(models / task.name), trusted=TRUSTED), task.features)
+    scorer = Scorer(load_model(str(models / task.name), trusted=TRUSTED), task.features)
     kit = ScorerKit(MODERATION, predict=scorer, model=task.name)
     videos = [video("v1"), video("v2", title="", description=""), video("v3", title="💥" * 200)]
 

@@ -1,0 +1,45 @@
+"""`braidstream broker`: a shell, or one command, with librdkafka's embedded broker for as long as it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import click
+
+from braidstream.embedded import EmbeddedBroker
+from braidstream.errors import SettingsError
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
+def broker(command: tuple[str, ...]) -> None:
+    """Run COMMAND, or a shell, with an embedded broker that lives as long as it does.
+
+    For trying things out with nothing installed but Python. KAFKA_BOOTSTRAP_SERVERS and what else the programs have to
+    be told are set for COMMAND. The broker keeps no transactions (at least once), and its topics end with it. Exits
+    with the code of COMMAND.
+
+    \b
+    Examples:
+      braidstream broker
+      braidstream broker python -m producer trips.parquet
+    """
+    with EmbeddedBroker() as embedded:
+        if not command:
+            click.echo(f"A shell with librdkafka's broker at {embedded.bootstrap_servers}; `exit` ends both.", err=True)
+        sys.exit(_run(command or (os.environ.get("SHELL", "/bin/sh"),), dict(embedded.environment)))
+
+
+def _run(command: tuple[str, ...], environment: dict[str, str]) -> int:
+    """The command's exit code. Ctrl-C is the command's to hear."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        code = subprocess.run(command, env={**os.environ, **environment}, check=False).returncode  # noqa: S603 - the user's
+    except OSError as error:
+        raise SettingsError(f"{command[0]} cannot be run: {error.strerror}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
