@@ -71,7 +71,8 @@ def save(
         not_exported = str(error)
         _check_kept(name, files[SKOPS], trusted, probes, expected)
         log = structlog.get_logger()
-        tell = log.info if features.kind == "text" else log.warning
+        # Of text and of types of one's own there is none to be had.
+        tell = log.info if features.kind == "text" or trusted else log.warning
         tell("not exported to ONNX, served by scikit-learn", model=name, reason=not_exported)
     card = ModelCard(
         name=name,

@@ -213,11 +213,13 @@ def both() -> tuple[OnnxPredictor, HistGradientBoostingRegressor]:
     return OnnxPredictor(export(estimator, "price", matrix, SklearnPredictor(estimator)(matrix))), estimator
 
 
-def test_a_value_between_two_values_seen_in_training_goes_the_same_way_in_the_export() -> None:
+@pytest.mark.parametrize("kind", [HistGradientBoostingRegressor, HistGradientBoostingClassifier])
+def test_a_value_between_two_values_seen_in_training_goes_the_same_way_in_the_export(kind: Any) -> None:
     seen = np.random.default_rng(0).choice(5000, 100, replace=False) / 100
     matrix = np.repeat(seen, 40).astype(np.float32)[:, None]
     target = np.random.default_rng(1).random(len(matrix))
-    estimator = trees(min_samples_leaf=5).fit(matrix, target)
+    learned = target.round().astype(int) if kind is HistGradientBoostingClassifier else target
+    estimator = kind(max_iter=20, min_samples_leaf=5, random_state=0).fit(matrix, learned)
     everything = (np.arange(5000) / 100).astype(np.float32)[:, None]
     export(estimator, "price", everything, SklearnPredictor(estimator)(everything))
 
@@ -281,8 +283,10 @@ def test_a_skops_file_with_a_type_that_is_not_trusted_is_refused(tmp_path: Path)
     advice = rf"if you trust {of_this_module}, give trusted=\('{of_this_module}',\) to train, load and run_scorer"
     with pytest.raises(SettingsError, match=f"price: the model is made of types that are not trusted: {advice}"):
         save_fitted(Custom(), tmp_path / "price")
-    card = save_fitted(Custom(), tmp_path / "price", trusted=(of_this_module,))
+    with capture_logs() as logs:
+        card = save_fitted(Custom(), tmp_path / "price", trusted=(of_this_module,))
     assert card.served_by == "scikit-learn"
+    assert [log["log_level"] for log in logs] == ["info"]
     with pytest.raises(SettingsError, match=advice):
         load_model(str(tmp_path / "price"))
     assert load_model(str(tmp_path / "price"), trusted=(of_this_module,)).predict(points()[0][:2]).tolist() == [0, 0]
