@@ -280,7 +280,7 @@ def test_an_estimator_of_another_scikit_learn_is_refused_and_an_export_is_not(tm
 
 def test_a_skops_file_with_a_type_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
     of_this_module = f"{__name__}.Custom"
-    advice = rf"if you trust {of_this_module}, give trusted=\('{of_this_module}',\) to train, load and run_scorer"
+    advice = rf"if you trust {of_this_module}, give trusted=\('{of_this_module}',\) to what trains it"
     with pytest.raises(SettingsError, match=f"price: the model is made of types that are not trusted: {advice}"):
         save_fitted(Custom(), tmp_path / "price")
     with capture_logs() as logs:

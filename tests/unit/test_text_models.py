@@ -136,7 +136,7 @@ def test_a_transformer_of_ones_own_is_trusted_by_name(tmp_path: Path) -> None:
     events, data = videos()
     estimator = make_pipeline(make_union(words(), Shouting()), LogisticRegression())
     name = f"{__name__}.Shouting"
-    with pytest.raises(SettingsError, match=rf"if you trust {name}, give trusted=\('{name}',\) to train"):
+    with pytest.raises(SettingsError, match=rf"if you trust {name}, give trusted=\('{name}',\) to what trains it"):
         train("violence", estimator, FEATURES, data, tmp_path / "violence", schema_id=7)
     assert not is_model(tmp_path / "violence")
     train("violence", estimator, FEATURES, data, tmp_path / "violence", schema_id=7, trusted=[name])
