@@ -112,7 +112,8 @@ def read_estimator(origin: str, content: bytes, trusted: Sequence[str]) -> Any:
         unknown = sorted(set(skops.io.get_untrusted_types(data=content)).difference(allowed))
         raise SettingsError(
             f"{origin}: the model is made of types that are not trusted: if you trust {', '.join(unknown)}, give "
-            f"trusted={tuple(unknown)} to what trains it (train, run_training) and what serves it (run_scorer, load_model)"
+            f"trusted={tuple(unknown)} to what trains it (train, run_training) and to what serves it (run_scorer, "
+            "load_model)"
         ) from error
     except Exception as error:  # whatever a damaged file makes skops raise
         raise SettingsError(f"{origin}: skops {version('skops')} does not load the model: {error}") from error
