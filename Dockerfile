@@ -14,9 +14,11 @@ COPY . /src
 RUN pip install --no-index --no-deps --no-build-isolation --prefix /project /src
 
 FROM python:3.13-slim
-RUN useradd --uid 10001 --no-create-home --home-dir /tmp app && install -d -o app /app /app/models
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp app && install -d -o app /app /app/models /moderation/models
 COPY --from=dependencies /opt/braidstream /opt/braidstream
 COPY --from=project /project /opt/braidstream
+# The example is a project of its own, as a user's would be: its parts run in its folder.
+COPY examples/moderation /moderation
 # ONNX Runtime reports its use to its makers, unless it is told not to.
 ENV PATH=/opt/braidstream/bin:$PATH \
     PYTHONUNBUFFERED=1 \

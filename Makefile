@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test chaos lint bench bench-quick lock clean
+.PHONY: demo demo-moderation test chaos lint bench bench-quick lock clean
 
 demo: .venv/runtime.stamp ## trips in, decisions out: make demo [TRIPS=file] [RIDES=20000]
 	@$(BIN)/braidstream demo $(if $(TRIPS),--trips "$(TRIPS)") $(if $(RIDES),--rides $(RIDES))
+
+demo-moderation: .venv/runtime.stamp ## videos in, decisions and notifications out: make demo-moderation [VIDEOS=3000]
+	@cd examples/moderation && "$(CURDIR)/$(BIN)/python" -m moderation.demo $(if $(VIDEOS),--videos $(VIDEOS))
 
 test: .venv/dev.stamp ## everything that can be tested here
 	@$(BIN)/python -m pytest
@@ -35,7 +38,7 @@ lock: ## resolve the dependencies again (needs uv)
 	  --no-annotate --no-header -q --extra build --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf .venv models
+	rm -rf .venv models examples/moderation/models
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "braidstream needs Python 3.11 or newer; set PYTHON=python3.x")'

@@ -1,0 +1,1 @@
+"""The demo: videos in, decisions and notifications out, in one command."""
