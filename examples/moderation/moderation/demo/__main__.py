@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from braidstream.demo import Show, play, running
-from braidstream.models.folder import is_model, read_card
+from braidstream.training import is_model, read_card
 from moderation.copyright.train import COPYRIGHT
 from moderation.demo.notified import Notified
 from moderation.demo.story import SERVICES, Story
@@ -70,7 +70,7 @@ def _run(videos: int, rate: float, deadline: float, show: Show) -> Summary:
     _train(show)
     uploads = _uploads(videos)
     notified = Notified()
-    also = (NOTIFICATIONS, notified.notification), (NOTIFIED, notified.handled)
+    also = (NOTIFICATIONS, notified.notification), (NOTIFIED, lambda handled: notified.videos.add(handled.subject_id))
     with running(MODERATION, SERVICES, show, *also) as run:
         Story(run, notified, rate, deadline, show).tell([upload.event for upload in uploads])
     return summarize(uploads, run.sent_at, run.seen, notified, deadline)

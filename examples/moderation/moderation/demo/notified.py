@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from moderation.schemas.notification import Notification
-from schemas.handled import Handled
 
 
 @dataclass
@@ -19,7 +18,3 @@ class Notified:
     def notification(self, event: Notification) -> None:
         """A user is told of a video."""
         self.told[event.video_id, event.user_id] += 1
-
-    def handled(self, event: Handled) -> None:
-        """The consumer is done with a video."""
-        self.videos.add(event.subject_id)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from braidstream import open_writer
 from braidstream.demo import SLACK, Run, Show, Worker
-from braidstream.writer import open_writer
 from moderation.demo.notified import Notified
 from moderation.pipeline import MODERATION
 from moderation.schemas.video_uploaded import VideoUploaded

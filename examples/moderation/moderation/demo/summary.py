@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from statistics import median
 
+from braidstream import Decision
 from braidstream.demo import Seen, Tally, line, tally
 from moderation.decisions.policy import REMOVE, REVIEW, Rule
 from moderation.demo.notified import Notified
 from moderation.demo.story import SERVICES
 from moderation.synthetic.subscribers import followers
 from moderation.synthetic.uploads import Upload
-from schemas.decision import Decision
 
 EARLY = "before all had answered"
 COMPLETED = "made complete"

@@ -9,13 +9,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from braidstream import Decision
 from braidstream.demo import Seen
 from moderation.decisions.policy import Rule
 from moderation.demo.notified import Notified
 from moderation.demo.summary import COMPLETED, EARLY, Summary, rule_of, summarize
 from moderation.schemas.notification import Notification
 from moderation.synthetic.uploads import Upload, make_uploads
-from schemas.decision import Decision
 
 PROJECT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
