@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from braidstream.avro import EventType
-from braidstream.pipelines import Topic, changelog, pipeline
+from braidstream import EventType, Topic, changelog, pipeline
 from moderation.schemas.notification import Notification
 from moderation.schemas.video_uploaded import VideoUploaded
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from braidstream.models.features import FeatureSet
+from braidstream import FeatureSet
 from moderation.decisions.policy import REMOVE_AT, REVIEW_AT
 from moderation.schemas.video_uploaded import VideoUploaded
 from moderation.synthetic.uploads import Upload, make_uploads

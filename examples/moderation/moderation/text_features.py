@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from braidstream.columns import Columns
-from braidstream.models.features import FeatureSet, Matrix
+from braidstream import Columns, FeatureSet, Matrix
 from moderation.schemas.video_uploaded import VideoUploaded
 
 

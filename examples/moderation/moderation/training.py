@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from sklearn.base import clone
 
-from braidstream.errors import SettingsError
-from braidstream.models import training
-from braidstream.models.features import FeatureSet, Matrix
-from braidstream.models.folder import ModelCard, is_model, read_card
-from braidstream.models.measures import threshold_for_precision
+from braidstream import FeatureSet, Matrix, logs
+from braidstream.cli import in_sentences
+from braidstream.training import ModelCard, TrainingData, is_model, read_card, threshold_for_precision, train
 from moderation.pipeline import MODERATION
 
 E = TypeVar("E", bound=BaseModel)
@@ -69,11 +67,11 @@ class Task(Generic[E]):
         examples = self.examples()
         matrix = self.features.matrix(examples.events)
         thresholds = self._thresholds(matrix, examples.target)
-        card = training.train(
+        card = train(
             self.name,
             self.estimator,
             self.features,
-            training.TrainingData(matrix, examples.target, examples.earliest, examples.latest),
+            TrainingData(matrix, examples.target, examples.earliest, examples.latest),
             folder,
             schema_id=MODERATION.subjects.event_type.latest.local_id,
             thresholds=thresholds,
@@ -132,15 +130,13 @@ def training_command(task: Task[Any]) -> click.Command:
     )
     @click.option("--force", is_flag=True, help="Replace a model that is there already.")
     def command(*, model_uri: Path, force: bool) -> None:
-        try:
+        logs.configure("warning", "auto")
+        with in_sentences(click.get_current_context()):
             if is_model(model_uri) and not force:
                 version = read_card(model_uri).version
                 click.echo(f"{model_uri} holds {task.name} {version} already: nothing to do (--force trains it again)")
                 return
-            trained = task.train(model_uri, replace=force)
-        except SettingsError as error:
-            raise click.ClickException(str(error)) from error
-        for line in task.report(trained):
-            click.echo(line)
+            for line in task.report(task.train(model_uri, replace=force)):
+                click.echo(line)
 
     return command

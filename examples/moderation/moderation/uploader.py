@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 
 import click
 
-from braidstream.errors import BraidstreamError
-from braidstream.settings import Settings
-from braidstream.writer import open_writer
+from braidstream import Settings, open_writer
+from braidstream.cli import in_sentences
 from moderation.pipeline import MODERATION
 from moderation.synthetic.uploads import make_uploads
 
@@ -20,15 +19,12 @@ from moderation.synthetic.uploads import make_uploads
 @click.option("--seed", default=2, show_default=True, help="The same seed gives the same videos; models learn from 1.")
 def main(count: int, rate: float, seed: int) -> None:
     """Upload made videos, to KAFKA_BOOTSTRAP_SERVERS."""
-    try:
-        with open_writer(MODERATION.subjects, Settings.load()) as writer:
-            begin = time.monotonic()
-            for number, upload in enumerate(make_uploads(count, seed, start=datetime.now(UTC))):
-                while (early := begin + number / rate - time.monotonic()) > 0:
-                    writer.poll(early)
-                writer.send(upload.event)
-    except BraidstreamError as error:
-        raise click.ClickException(str(error)) from error
+    with in_sentences(click.get_current_context()), open_writer(MODERATION.subjects, Settings.load()) as writer:
+        begin = time.monotonic()
+        for number, upload in enumerate(make_uploads(count, seed, start=datetime.now(UTC))):
+            while (early := begin + number / rate - time.monotonic()) > 0:
+                writer.poll(early)
+            writer.send(upload.event)
     click.echo(f"{count:,} videos uploaded")
 
 

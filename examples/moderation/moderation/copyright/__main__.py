@@ -1,6 +1,6 @@
 """The copyright service: `python -m moderation.copyright`."""
 
-from braidstream.run import run_scorer
+from braidstream import run_scorer
 from moderation.copyright.features import FEATURES, TRUSTED
 from moderation.pipeline import MODERATION
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.neighbors import NearestNeighbors
 
-from braidstream.models.features import Matrix
+from braidstream import Matrix
 
 
 class NearestDistance(TransformerMixin, BaseEstimator):  # type: ignore[misc]

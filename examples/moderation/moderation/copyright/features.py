@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from braidstream.columns import Columns
-from braidstream.models.features import FeatureSet, Matrix
+from braidstream import Columns, FeatureSet, Matrix
 from moderation.schemas.video_uploaded import FINGERPRINT_BITS, FINGERPRINT_BYTES, VideoUploaded
 
 

@@ -1,6 +1,6 @@
 """The decision service of uploads: `python -m moderation.decisions`."""
 
-from braidstream.run import run_decisions
+from braidstream import run_decisions
 from moderation.decisions.policy import ModerationSettings, moderation_policy
 from moderation.pipeline import MODERATION
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
-from braidstream.deciding.policy import Evidence, Known, Verdict
-from braidstream.errors import SettingsError
-from braidstream.models.loading import load_model
-from braidstream.models.scorer import Scorer
+from braidstream import Evidence, Known, Scorer, SettingsError, Verdict, load_model
+from braidstream.cli import in_sentences
 from moderation.copyright import features as copyright_features
 from moderation.decisions.policy import REMOVE, ModerationSettings, Rule, moderation_policy
+from moderation.schemas.video_uploaded import VideoUploaded
 from moderation.synthetic.uploads import Upload, make_uploads
 from moderation.text_features import TEXT
 
@@ -38,10 +36,12 @@ class Case(NamedTuple):
 
 
 def cases(uploads: Sequence[Upload], services: Sequence[str], models: Path) -> list[Case]:
-    """What the models in a folder say of these uploads; raises `SettingsError` when one cannot be loaded."""
+    """What the models in a folder say of these uploads; raises `SettingsError` when there is none."""
     events = [upload.event for upload in uploads]
     said: list[dict[str, Evidence]] = [{} for _ in uploads]
     for service in services:
+        if service not in _FEATURES:
+            raise SettingsError(f"EXPECTED_MODELS names {service}, which is no service of this example")
         train_with = f"python -m moderation.{service}.train"
         model = load_model(str(models / service), train_with=train_with, trusted=copyright_features.TRUSTED)
         for predictions, value in zip(said, Scorer(model, _FEATURES[service])(events).tolist(), strict=True):
@@ -53,17 +53,14 @@ def decide(found: Sequence[Case], settings: ModerationSettings) -> Iterator[tupl
     """What the policy says when every service has answered."""
     policy = moderation_policy(settings)
     for case in found:
-        known = Known(
-            case.upload.event.video_id,
-            partial(getattr, case.upload, "event"),
-            case.predictions,
-            settings.expected_models,
-            (),
-            True,
-        )
-        verdict = policy(known)
+        verdict = policy(_known(case, settings.expected_models))
         assert verdict is not None
         yield case, verdict
+
+
+def _known(case: Case, services: tuple[str, ...]) -> Known[VideoUploaded]:
+    event = case.upload.event
+    return Known(event.video_id, lambda: event, case.predictions, services, missing=(), final=True)
 
 
 def by_rule(found: Sequence[Case], settings: ModerationSettings) -> Mapping[tuple[str, Rule], list[Case]]:
@@ -81,11 +78,9 @@ def by_rule(found: Sequence[Case], settings: ModerationSettings) -> Mapping[tupl
 @click.option("--seed", default=SEED, show_default=True, help="Another seed gives other uploads; models learn from 1.")
 def main(count: int, models: Path, seed: int) -> None:
     """Decide uploads that no model has learned from by the policy's settings, and compare with the truth."""
-    try:
+    with in_sentences(click.get_current_context()):
         settings = ModerationSettings.load()
         found = cases(list(make_uploads(count, seed)), settings.expected_models, models)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
     violating = sum(case.violating for case in found)
     click.echo(f"{count:,} uploads, {violating:,} of them break a rule")
     groups = by_rule(found, settings)

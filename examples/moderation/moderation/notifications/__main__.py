@@ -1,6 +1,6 @@
 """The notification consumer: `python -m moderation.notifications`."""
 
-from braidstream.run import run_handler
+from braidstream import run_handler
 from moderation.notifications.ranking import NotificationSettings, make_handler
 from moderation.pipeline import MODERATION, NOTIFICATIONS, NOTIFIED
 

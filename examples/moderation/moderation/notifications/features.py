@@ -7,11 +7,9 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le
 
-from braidstream.columns import Columns
-from braidstream.models.features import FeatureSet, Matrix
+from braidstream import Columns, Event, FeatureSet, Matrix
 from moderation.schemas.video_uploaded import VideoUploaded
 from moderation.synthetic.subscribers import Subscriber
-from schemas.event import Event
 
 Share = Annotated[float, Ge(0), Le(1)]
 

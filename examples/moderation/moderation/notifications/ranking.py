@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from braidstream.events import Events
-from braidstream.models.loading import load_model
-from braidstream.models.scorer import Scorer
-from braidstream.settings import HandlerSettings
+from braidstream import Events, HandlerSettings, Scorer, load_model
 from moderation.notifications.features import FEATURES, Candidate, candidate
 from moderation.schemas.notification import Notification
 from moderation.schemas.video_uploaded import VideoUploaded

@@ -1,6 +1,6 @@
 """The nsfw service: `python -m moderation.nsfw`."""
 
-from braidstream.run import run_scorer
+from braidstream import run_scorer
 from moderation.pipeline import MODERATION
 from moderation.text_features import TEXT
 

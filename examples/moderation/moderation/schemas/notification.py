@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from schemas.event import Event
+from braidstream import Event
 
 
 class Notification(Event):

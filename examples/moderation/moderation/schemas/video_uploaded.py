@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from pydantic import AwareDatetime, Field
 
-from schemas.event import Event
+from braidstream import Event
 
 FINGERPRINT_BITS = 256
 FINGERPRINT_BYTES = FINGERPRINT_BITS // 8

@@ -1,6 +1,6 @@
 """The spam service: `python -m moderation.spam`."""
 
-from braidstream.run import run_scorer
+from braidstream import run_scorer
 from moderation.pipeline import MODERATION
 from moderation.text_features import TEXT
 

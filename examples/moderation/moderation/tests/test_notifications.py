@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from braidstream.errors import SettingsError
-from braidstream.testing.kit import HandlerKit
+from braidstream import SettingsError
+from braidstream.testing import HandlerKit
 from moderation.notifications.features import Candidate
 from moderation.notifications.ranking import NotificationSettings, make_handler, notification_id, notify
 from moderation.pipeline import MODERATION, NOTIFICATIONS, NOTIFIED

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from braidstream.errors import SettingsError
-from braidstream.testing.kit import PolicyKit
+from braidstream import Decision, SettingsError
+from braidstream.testing import PolicyKit
 from moderation.decisions.policy import ModerationSettings, Rule, moderation_policy
 from moderation.pipeline import MODERATION
 from moderation.schemas.video_uploaded import VideoUploaded
 from moderation.tests.videos import video
-from schemas.decision import Decision
 
 SERVICES = ("nsfw", "violence", "copyright")
 REMOVE_AT = {"nsfw": 0.9, "violence": 0.95, "copyright": 0.8}

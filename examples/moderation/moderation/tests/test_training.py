@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from braidstream.models.loading import load_model
-from braidstream.models.scorer import Scorer
-from braidstream.testing.kit import ScorerKit
+from braidstream import Scorer, load_model
+from braidstream.testing import ScorerKit
 from moderation.copyright.features import TRUSTED
 from moderation.copyright.train import COPYRIGHT
-from moderation.decisions.policy import ModerationSettings
+from moderation.decisions.evaluate import by_rule, cases
+from moderation.decisions.evaluate import main as evaluate
+from moderation.decisions.policy import REMOVE, ModerationSettings, Rule
 from moderation.notifications.train import NOTIFICATIONS
 from moderation.nsfw.train import NSFW
 from moderation.pipeline import MODERATION
 from moderation.spam.train import SPAM
 from moderation.synthetic.fingerprints import library
+from moderation.synthetic.uploads import make_uploads
 from moderation.tests.videos import video
 from moderation.training import Task, Trained, training_command
 from moderation.violence.train import VIOLENCE
@@ -96,6 +98,31 @@ def test_the_command_trains_once_and_says_what_it_chose(tmp_path: Path) -> None:
     assert first.exit_code == again.exit_code == 0, first.output
     assert "chosen for a precision of 0.5: there precision 0." in first.output
     assert "nothing to do" in again.output
+
+
+def test_the_policy_as_it_is_set_is_mostly_right_on_videos_that_no_model_has_seen(
+    trained: dict[str, Trained], models: Path
+) -> None:
+    settings = ModerationSettings()
+    found = cases(list(make_uploads(3000, seed=6)), settings.expected_models, models)
+    groups = by_rule(found, settings)
+    sure = groups[REMOVE, Rule.SURE]
+
+    assert {rule for _, rule in groups} == {Rule.SURE, Rule.TOGETHER, Rule.UNCERTAIN, Rule.NOTHING}
+    assert sum(map(len, groups.values())) == len(found)
+    assert sum(case.violating for case in sure) / len(sure) > 0.95
+    assert 0.6 < sum(case.violating for case in sure) / sum(case.violating for case in found) < 0.8
+
+
+def test_the_evaluation_needs_the_models_that_are_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = CliRunner().invoke(evaluate, ["--uploads", "10", "--models", str(tmp_path)])
+    monkeypatch.setenv("EXPECTED_MODELS", "nsfw,deepfake")
+    monkeypatch.setenv("REMOVE_AT", "deepfake=0.9")
+    monkeypatch.setenv("REVIEW_AT", "deepfake=0.5")
+    unknown = CliRunner().invoke(evaluate, ["--uploads", "10", "--models", str(tmp_path)])
+
+    assert (without.exit_code, unknown.exit_code) == (2, 2)
+    assert "python -m moderation.nsfw.train" in without.output
 
 
 def _with_flipped(work: np.ndarray[Any, np.dtype[np.uint8]], count: int) -> bytes:

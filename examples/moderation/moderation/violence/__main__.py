@@ -1,6 +1,6 @@
 """The violence service: `python -m moderation.violence`."""
 
-from braidstream.run import run_scorer
+from braidstream import run_scorer
 from moderation.pipeline import MODERATION
 from moderation.text_features import TEXT
 
