@@ -142,10 +142,11 @@ class OnceProcessor(Generic[E]):
 def _first_of_each(batch: HandledBatch) -> Collection[tuple[int, str]]:
     """The subjects that were handled, by partition number; what came of further events of them is dropped."""
     handled: dict[tuple[int, str], None] = {}
+    records, results = batch.records, batch.results
     for place, (index, subject_id) in enumerate(zip(batch.indexes, batch.keys, strict=True)):
-        subject, result = (batch.records[index].partition() or 0, subject_id), batch.results[place]
+        subject, result = (records[index].partition() or 0, subject_id), results[place]
         if subject in handled:
-            batch.results[place] = ()
+            results[place] = ()
             batch.repeats += 1
             if isinstance(result, Exception):
                 release(result)

@@ -264,8 +264,8 @@ class HandlerProcessor(Generic[E]):
 
     def work(self, handled: HandledBatch) -> Work:
         """What the handler gave for a batch, and its offsets; notes what failed."""
-        topic, skipped = self._intake.name, handled.batch.skipped
-        sources = [handled.records[index] for index in handled.indexes]
+        topic, records, skipped = self._intake.name, handled.records, handled.batch.skipped
+        sources = [records[index] for index in handled.indexes]
         outputs = list(_outputs(topic, sources, handled.results, handled.batch.have_headers))
         work = Work(outputs, partitions={Partition(topic, number) for number in _partitions(handled.taken)})
         work.counts["in"] = len(handled.taken)
