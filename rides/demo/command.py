@@ -1,4 +1,4 @@
-"""`braidstream demo`: starts everything, replays trips, and says what came of it."""
+"""What `braidstream demo` does: starts everything, replays trips, and says what came of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-import click
 import polars as pl
 
 from braidstream import EventWriter, SettingsError, open_writer
-from braidstream.demo import SLACK, Run, Show, Worker, play, running
+from braidstream.demo import SLACK, Run, Show, Worker, running
 from braidstream.training import is_model, read_card
 from consumers.ride_training import earliest_share
 from decision_service.policy import RideDecisionSettings
@@ -34,45 +33,8 @@ SAMPLE_MONTH = "2000-01"
 """Before TLC's records begin, so that no model of real trips was trained on these."""
 
 
-@click.command(
-    "demo",
-    help="""Replay trips through the whole pipeline and watch them become decisions.
-
-    It starts librdkafka's embedded broker, or uses KAFKA_BOOTSTRAP_SERVERS; trains the models on the earliest 30 % of
-    the trips if there are none; starts two workers of each model and the decision service; replays the trips; and
-    ends with a summary. Exits with 1 when a ride was not decided.
-
-    \b
-    Examples:
-      braidstream demo
-      braidstream demo --trips green_tripdata_2023-02.parquet --rides 20000
-      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 braidstream demo --json
-    """,
-)
-@click.option(
-    "--trips",
-    "files",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A month of TLC trips; repeatable. Without it, synthetic trips.",
-)
-@click.option("--rides", "limit", type=click.IntRange(1), metavar="N", help="Send N rides, those after the training.")
-@click.option(
-    "--rate",
-    type=click.FloatRange(0),
-    default=2000.0,
-    show_default=True,
-    metavar="N",
-    help="Rides a second; 0 sends them as fast as they are read.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on the last line.")
-def demo(files: tuple[Path, ...], limit: int | None, rate: float, as_json: bool) -> None:
-    """Run the demo; see the command's help."""
-    play(lambda show: _run(files, limit, rate, show), as_json=as_json)
-
-
-def _run(files: Sequence[Path], limit: int | None, rate: float, show: Show) -> Summary:
+def run_demo(files: Sequence[Path], limit: int | None, rate: float, show: Show) -> Summary:
+    """The demo from the trips to the summary; `limit` and `rate` as the command's options say."""
     trips, source = _trips(files, show)
     models = _models(trips, source, show)
     chosen = _chosen(trips, limit)

@@ -38,7 +38,18 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 SERVICES = set(re.findall(r"^  (\w+):$", COMPOSE.split("\nservices:\n")[1], re.MULTILINE))
 
-EXAMPLES = ("speed/", "days/", "parcels/", "moderation/", "history.py", "send.py", "test_model.py", "test_policy.py")
+EXAMPLES = (
+    "speed/",
+    "days/",
+    "parcels/",
+    "moderation/",
+    "history.py",
+    "send.py",
+    "test_model.py",
+    "test_policy.py",
+    "test_handler.py",
+    "notice.v1.avsc",
+)
 """Folders and files that the examples of the documents make."""
 USERS = ("data", "/data", "models", ".venv", ".env", "rejects.csv")
 """Files and folders that users bring, or that come of running things."""
