@@ -17,215 +17,33 @@ The worker is the real one, with its transactions, dead letters and changelog; o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
-from datetime import UTC, datetime
-from itertools import count
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Any, Generic
 
-from confluent_kafka import Message
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
-
-from braidstream.avro import Codec, E, LocalSchemas
+from braidstream.avro import E
 from braidstream.deciding.policy import Policy
 from braidstream.pipelines import Pipeline, Topic
-from braidstream.processors import StateBroker, decision_processor, handler_processor, scoring_processor
-from braidstream.settings import DecisionSettings, HandlerSettings, WorkerSettings
-from braidstream.streaming.dead_letters import PREFIX, raw_headers
+from braidstream.processors import decision_processor, handler_processor, scoring_processor
+from braidstream.settings import DecisionSettings, HandlerSettings
 from braidstream.streaming.handler import Handle, Out
-from braidstream.streaming.inbox import Inbox
-from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor
-from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
-from braidstream.streaming.replay import replayed_by
 from braidstream.streaming.scoring import Predict, prediction_ids
-from braidstream.streaming.worker import Worker
 from braidstream.testing.broker import FakeBroker
-from braidstream.watching.watcher import Watcher
+from braidstream.testing.worker import KitSettings, WorkerKit
 from schemas.decision import Decision
 from schemas.handled import Handled
 from schemas.prediction import Prediction
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-"""The time at which every kit begins."""
-
-_transactional_ids = count(1)
-_IDLE_TURNS = 10
-"""Turns of the loop without anything read or written after which nothing more will happen."""
-_STANDING = 300.0
-
-
-class _WorkerSettings(WorkerSettings):
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What a test does not say is the default, never the environment's."""
-        return (init_settings,)
-
-
-class _DecisionSettings(_WorkerSettings, DecisionSettings):
+class _DecisionSettings(KitSettings, DecisionSettings):
     pass
 
 
-class _HandlerSettings(_WorkerSettings, HandlerSettings):
+class _HandlerSettings(KitSettings, HandlerSettings):
     pass
 
 
-class DeadLetter(NamedTuple):
-    """A record that could not be processed, as it came, and why; `stage` as in `PoisonRecord`."""
-
-    key: bytes | None
-    value: bytes | None
-    stage: str
-    reason: str
-
-
-class _AtOnce(Executor):
-    """Runs a call where it is submitted: the fake broker knows no threads."""
-
-    def submit(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        future: Future[R] = Future()
-        try:
-            future.set_result(call(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-class _Kit(Generic[E]):
-    """One worker at a time. Kits of the same group on the same broker share its work."""
-
-    def __init__(self, pipeline: Pipeline[E], settings: WorkerSettings, broker: FakeBroker | None, group: str) -> None:
-        self.broker = broker if broker is not None else FakeBroker()
-        """To look at topics, and to let calls fail."""
-        self._pipeline = pipeline
-        self._settings = settings
-        self._group = group
-        self._schemas = LocalSchemas(*(topic.event_type for topic in pipeline.topics))
-        self._now = round(START.timestamp() * 1000)
-        self.start()
-
-    @property
-    def now(self) -> datetime:
-        """The kit's time."""
-        return datetime.fromtimestamp(self._now / 1000, UTC)
-
-    @property
-    def dead_letters(self) -> list[DeadLetter]:
-        """Every dead letter so far."""
-        found = self.broker.records(self._pipeline.dead_letters)
-        return [_dead_letter(message) for message in found if replayed_by(message) is None]
-
-    def restart(self, *, crash: bool = False) -> None:
-        """Replace the worker by a new one, which knows nothing but what is in the topics."""
-        self.stop(crash=crash)
-        self.start()
-
-    def stop(self, *, crash: bool = False) -> None:
-        """End the worker. With `crash` it is given up by group and broker, as when its session and its open
-        transaction have run out.
-        """
-        if crash:
-            self.broker.expire_member(self.consumer)
-            self.broker.expire_transaction(self.transactional_id)
-        else:
-            self.inbox.close()
-            self.publisher.close()
-
-    def encode(self, event: E) -> bytes:
-        """The value of a subject's record."""
-        return self._codec(self._pipeline.subjects).encode(event)
-
-    def run(self) -> None:
-        """Let the worker go on until nothing more happens."""
-        idle = 0
-        while idle < _IDLE_TURNS:
-            before = self.broker.written
-            taken = self.worker.step()
-            idle = 0 if taken or self.broker.written != before else idle + 1
-
-    def start(self) -> None:
-        """Start a new worker."""
-        self.processor = self._make_processor()
-        joins = self.processor.joins
-        self.consumer = self.broker.consumer(self._group, eager=joins)
-        self.inbox = Inbox(
-            self.consumer,
-            self.processor.topics,
-            eager=joins,
-            hold_new=self.processor.stateful,
-            patience=0,
-            clock=self._seconds,
-        )
-        self.publisher = self._make_publisher()
-        self.watcher = Watcher(
-            stuck_after=_STANDING, stalled_after=_STANDING, metrics=True, now=self._milliseconds, clock=self._seconds
-        )
-        self.worker = Worker(
-            self.inbox,
-            self.processor,
-            self.publisher,
-            batch_size=self._settings.batch_size,
-            linger=0,
-            give_up_after=self._settings.broker_timeout,
-            observer=self.watcher,
-            outage=Outage(lambda: True, "memory", self._settings.broker_timeout, self._seconds),
-            background=self._make_background(),
-            clock=self._seconds,
-            sleep=self.sleep,
-        )
-        self.worker.start()
-        self.run()
-
-    def _make_processor(self) -> Processor:
-        raise NotImplementedError
-
-    def _make_background(self) -> Executor:
-        return _AtOnce()
-
-    def _make_publisher(self) -> Publisher:
-        self.transactional_id = transactional_id = f"kit-{next(_transactional_ids)}"
-        if self._settings.processing_guarantee == "at_least_once":
-            return AtLeastOncePublisher(
-                lambda: self.broker.producer(None), self.inbox.commit, timeout=0, clock=self._seconds
-            )
-        return TransactionalPublisher(lambda: self.broker.producer(transactional_id), timeout=0)
-
-    def _seconds(self) -> float:
-        return self._now / 1000
-
-    def _milliseconds(self) -> int:
-        return self._now
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass, while the worker does nothing."""
-        self._now += round(seconds * 1000)
-
-    def _state_broker(self) -> StateBroker:
-        return StateBroker(self.broker.ends, self.broker.reader, self._milliseconds)
-
-    def _codec(self, topic: Topic[Any]) -> Codec[Any]:
-        return Codec(topic.event_type, self._schemas, topic.name)
-
-    def _write(self, topic: Topic[Any], *events: Any) -> None:
-        for event in events:
-            self.broker.send(topic.name, key=topic.key_of(event).encode(), value=self._codec(topic).encode(event))
-
-    def _read(self, topic: Topic[Any], skip: int = 0) -> list[Any]:
-        codec = self._codec(topic)
-        return [codec.decode(message.value()) for message in self.broker.records(topic.name)[skip:]]
-
-
-class ScorerKit(_Kit[E]):
+class ScorerKit(WorkerKit[E]):
     """A model's worker: events in, predictions out.
 
     `settings` are those of `WorkerSettings`, by their Python names.
@@ -244,7 +62,7 @@ class ScorerKit(_Kit[E]):
     ) -> None:
         self._predict = predict
         self._model = (model, version)
-        super().__init__(pipeline, _WorkerSettings(**settings), broker, group)
+        super().__init__(pipeline, KitSettings(**settings), broker, group)
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -253,11 +71,13 @@ class ScorerKit(_Kit[E]):
 
     def send(self, *events: E) -> list[Prediction]:
         """Events, in this order; the predictions that they give."""
-        return self._sent(lambda: self._write(self._pipeline.subjects, *events))
+        return self._new(self._pipeline.predictions, lambda: self._write(self._pipeline.subjects, *events))
 
     def send_raw(self, key: bytes | None, value: bytes | None) -> list[Prediction]:
         """A record that may be no event."""
-        return self._sent(lambda: self.broker.send(self._pipeline.subjects.name, key=key, value=value))
+        return self._new(
+            self._pipeline.predictions, lambda: self.broker.send(self._pipeline.subjects.name, key=key, value=value)
+        )
 
     def _make_processor(self) -> Processor:
         return scoring_processor(
@@ -270,14 +90,8 @@ class ScorerKit(_Kit[E]):
             clock=self._milliseconds,
         )
 
-    def _sent(self, send: Callable[[], object]) -> list[Prediction]:
-        before = len(self.predictions)
-        send()
-        self.run()
-        return self._read(self._pipeline.predictions, skip=before)
 
-
-class PolicyKit(_Kit[E]):
+class PolicyKit(WorkerKit[E]):
     """A decision service: events and predictions in, decisions out.
 
     `deadline` and `remember` are in seconds. `settings` are further ones of `DecisionSettings`, by their Python names.
@@ -309,7 +123,7 @@ class PolicyKit(_Kit[E]):
 
     def event(self, *events: E) -> list[Decision]:
         """Subjects' own events; the decisions that they lead to."""
-        return self._decided(lambda: self._write(self._pipeline.subjects, *events))
+        return self._new(self._pipeline.decisions, lambda: self._write(self._pipeline.subjects, *events))
 
     def predict(self, subject_id: str, model: str, value: float, version: str = "test") -> list[Decision]:
         """A prediction; the decisions that it leads to."""
@@ -321,15 +135,15 @@ class PolicyKit(_Kit[E]):
             value=value,
             predicted_at=self.now,
         )
-        return self._decided(lambda: self._write(self._pipeline.predictions, prediction))
+        return self._new(self._pipeline.decisions, lambda: self._write(self._pipeline.predictions, prediction))
 
     def send_raw(self, topic: Topic[Any], key: bytes | None, value: bytes | None) -> list[Decision]:
         """A record that may be no event."""
-        return self._decided(lambda: self.broker.send(topic.name, key=key, value=value))
+        return self._new(self._pipeline.decisions, lambda: self.broker.send(topic.name, key=key, value=value))
 
     def advance(self, seconds: float) -> list[Decision]:
         """Let time pass; the decisions that it leads to."""
-        return self._decided(lambda: self.sleep(seconds))
+        return self._new(self._pipeline.decisions, lambda: self.sleep(seconds))
 
     def _make_processor(self) -> Processor:
         return decision_processor(
@@ -341,14 +155,8 @@ class PolicyKit(_Kit[E]):
             broker=self._state_broker(),
         )
 
-    def _decided(self, change: Callable[[], object]) -> list[Decision]:
-        before = len(self.decisions)
-        change()
-        self.run()
-        return self._read(self._pipeline.decisions, skip=before)
 
-
-class HandlerKit(_Kit[E], Generic[E, Out]):
+class HandlerKit(WorkerKit[E], Generic[E, Out]):
     """A consumer with a handler of its own: subjects' events in, events of the topic `writes` out.
 
     `once` as in `run_handler`. `settings` are those of `HandlerSettings`, by their Python names.
@@ -378,15 +186,15 @@ class HandlerKit(_Kit[E], Generic[E, Out]):
 
     def send(self, *events: E) -> list[Out]:
         """Events, in this order; the events that they give."""
-        return self._given(lambda: self._write(self._pipeline.subjects, *events))
+        return self._new(self._writes, lambda: self._write(self._pipeline.subjects, *events))
 
     def send_raw(self, key: bytes | None, value: bytes | None) -> list[Out]:
         """A record that may be no event."""
-        return self._given(lambda: self.broker.send(self._pipeline.subjects.name, key=key, value=value))
+        return self._new(self._writes, lambda: self.broker.send(self._pipeline.subjects.name, key=key, value=value))
 
     def advance(self, seconds: float) -> list[Out]:
         """Let time pass; what is given meanwhile."""
-        return self._given(lambda: self.sleep(seconds))
+        return self._new(self._writes, lambda: self.sleep(seconds))
 
     def _make_processor(self) -> Processor:
         return handler_processor(
@@ -399,17 +207,3 @@ class HandlerKit(_Kit[E], Generic[E, Out]):
             once=self._once,
             broker=self._state_broker(),
         )
-
-    def _given(self, change: Callable[[], object]) -> list[Out]:
-        before = len(self.outputs)
-        change()
-        self.run()
-        return self._read(self._writes, skip=before)
-
-
-def _dead_letter(message: Message) -> DeadLetter:
-    headers = dict(raw_headers(message))
-    stage, reason = (
-        (headers[f"{PREFIX}{name}"] or b"").decode(errors="replace") for name in ("stage", "exception.message")
-    )
-    return DeadLetter(message.key(), message.value(), stage, reason)

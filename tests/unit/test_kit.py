@@ -10,7 +10,8 @@ from confluent_kafka import KafkaError
 from braidstream.deciding.policy import Known, Verdict
 from braidstream.errors import FatalError
 from braidstream.testing.broker import FakeBroker
-from braidstream.testing.kit import START, PolicyKit, ScorerKit
+from braidstream.testing.kit import PolicyKit, ScorerKit
+from braidstream.testing.worker import START
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
 from tests.unit.events import ride

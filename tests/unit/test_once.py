@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from braidstream.events import Events
 from braidstream.streaming import once
+from braidstream.streaming.dead_letters import REPLAY_GROUP
 from braidstream.testing.broker import FakeBroker
 from braidstream.testing.kit import HandlerKit
 from schemas.ride_started import RideStarted
@@ -74,6 +75,22 @@ def test_what_failed_is_not_handled_and_may_come_again() -> None:
     assert changelog_of(kit) == []
     assert len(kit.send(ride("a"))) == 1
     assert len(kit.dead_letters) == 1
+
+
+def test_a_dead_letter_that_is_sent_back_is_handled_unless_its_subject_was() -> None:
+    kit = make_kit()
+
+    def send_back(name: str, group: bytes = b"kit") -> None:
+        kit.broker.send(
+            "ride_started", key=name.encode(), value=kit.encode(ride(name)), headers=[(REPLAY_GROUP, group)]
+        )
+
+    kit.send(ride("a", pickup_zone=OUTSIDE), ride("b"))
+    send_back("a", group=b"another")
+    send_back("a")
+    send_back("b")
+    kit.run()
+    assert sorted(notified(kit)) == ["a", "b"]
 
 
 def test_in_one_batch_too_the_first_that_goes_well_counts() -> None:

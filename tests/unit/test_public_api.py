@@ -54,7 +54,7 @@ PUBLIC = {
     "braidstream.cli": {"in_sentences": "braidstream.cli.errors", "main": "braidstream.cli"},
     "braidstream.logs": {"configure": "braidstream.logs"},
     "braidstream.testing": {
-        "DeadLetter": "braidstream.testing.kit",
+        "DeadLetter": "braidstream.testing.worker",
         "FakeBroker": "braidstream.testing.broker",
         "HandlerKit": "braidstream.testing.kit",
         "PolicyKit": "braidstream.testing.kit",

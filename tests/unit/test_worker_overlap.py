@@ -14,7 +14,7 @@ from braidstream.errors import FatalError, RetriableError
 from braidstream.streaming.ports import Partition
 from braidstream.streaming.processor import Rest
 from braidstream.streaming.publisher import COMMIT_EVERY
-from braidstream.testing.kit import START
+from braidstream.testing.worker import START
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
 from tests.unit.by_hand import LateScorerKit
