@@ -90,7 +90,7 @@ def run_training(
                 return
             history = read_history(event_type.model, files, outcome)
             if history.skipped:
-                click.echo(f"{history.skipped:,} rows have no {outcome} and are left out")
+                click.echo(f"rows without {outcome}, left out: {history.skipped:,}")
             if len(history.events) < MIN_ROWS:
                 raise SettingsError(
                     f"{len(history.events)} rows are too few to train {model}: {MIN_ROWS} are the least"

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.documents import ROOT
+
 PUBLIC = {
     "braidstream": {
         "BraidstreamError": "braidstream.errors",
@@ -52,6 +54,19 @@ PUBLIC = {
         "run_scorer": "braidstream.run",
     },
     "braidstream.cli": {"in_sentences": "braidstream.cli.errors", "main": "braidstream.cli"},
+    "braidstream.demo": {
+        "Follow": "braidstream.demo.watch",
+        "Run": "braidstream.demo.run",
+        "SLACK": "braidstream.demo.run",
+        "Seen": "braidstream.demo.watch",
+        "Show": "braidstream.demo.show",
+        "Tally": "braidstream.demo.figures",
+        "Worker": "braidstream.demo.run",
+        "line": "braidstream.demo.figures",
+        "play": "braidstream.demo.command",
+        "running": "braidstream.demo.run",
+        "tally": "braidstream.demo.figures",
+    },
     "braidstream.logs": {"configure": "braidstream.logs"},
     "braidstream.testing": {
         "DeadLetter": "braidstream.testing.worker",
@@ -135,6 +150,30 @@ def _documented_variables(file: Path) -> set[str]:
             targets = before.targets if isinstance(before, ast.Assign) else [getattr(before, "target", None)]
             found |= {target.id for target in targets if isinstance(target, ast.Name)}
     return found
+
+
+@pytest.mark.parametrize("folder", ["rides", "consumers", "producer", "decision_service", "examples"])
+def test_applications_use_nothing_else(folder: str) -> None:
+    files = list((ROOT / folder).rglob("*.py"))
+    others = {f"{path.relative_to(ROOT)}: {name}" for path in files for name in _imported(path) if not _is_public(name)}
+
+    assert files
+    assert others == set()
+
+
+def _imported(file: Path) -> Iterator[str]:
+    """What a file imports of this package, by its full names."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name for name in names if name.partition(".")[0] == "braidstream")
+
+
+def _is_public(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    return name in PUBLIC or attribute in PUBLIC.get(module, {})
 
 
 def test_a_name_that_there_is_not() -> None:
