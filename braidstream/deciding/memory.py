@@ -25,22 +25,24 @@ class Remembering(Protocol):
 
 
 class Memory:
-    """Keeps what is remembered of all partitions within `limit`, forgetting at most `at_once` subjects in one call.
+    """Keeps what is remembered of all partitions within `limit`.
 
     A repeat, or a late prediction, of one that is forgotten is taken for that of a new subject: so it is logged, once a
     minute.
     """
 
-    def __init__(self, limit: int, at_once: int) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._at_once = at_once
         self._told_at = float("-inf")
         self._log = structlog.get_logger()
 
-    def trim(self, partitions: Collection[Remembering], now: int) -> None:
-        """Forget what is too much: of each partition its part. `now` is in milliseconds since 1970."""
+    def trim(self, partitions: Collection[Remembering], now: int, most: int) -> None:
+        """Forget what is too much, of each partition its part: about `most` subjects at once.
+
+        `now` is in milliseconds since 1970.
+        """
         remembered = sum(partition.remembered for partition in partitions)
-        excess = min(remembered - self._limit, self._at_once)
+        excess = min(remembered - self._limit, most)
         if excess <= 0:
             return
         for partition in partitions:

@@ -116,7 +116,7 @@ class DecisionProcessor(Generic[E]):
         self._dead_letters = dead_letters
         self._fence = fence
         self._max_open = max_open
-        self._memory = Memory(max_remembered, _ENDED_AT_ONCE)
+        self._memory = Memory(max_remembered)
         self._grace = grace
         self._clock = clock
         self._stopwatch = stopwatch
@@ -160,7 +160,8 @@ class DecisionProcessor(Generic[E]):
             self._dead_letters.add(work, batch.records, self._join(decoded, now), decoded.counted)
             self._dead_letters.observe(DEADLINES, [None] * sum(join.decided for join in self._joins.values()))
             self._expire(work, positions, now)
-            self._memory.trim([self._joins[number] for number in self._partitions.ready], now)
+            ready = [self._joins[number] for number in self._partitions.ready]
+            self._memory.trim(ready, now, _ENDED_AT_ONCE + len(records))
             work.handler_seconds = self._stopwatch() - began
             for number in self._partitions.ready:
                 self._collect(work, number)

@@ -18,7 +18,8 @@ from braidstream.streaming.processor import HandledBatch, HandlerProcessor, Posi
 from braidstream.streaming.state_codecs import HandledCodec
 
 _FORGOTTEN_AT_ONCE = 20_000
-"""Subjects that are forgotten in one turn: a transaction that carried a million would run out."""
+"""Subjects that are forgotten in one turn, besides as many as there are records in it: a transaction that carried a
+million would run out."""
 
 
 class OnceProcessor(Generic[E]):
@@ -48,7 +49,7 @@ class OnceProcessor(Generic[E]):
         self._topic = topic
         self._codec = codec
         self._remember = remember
-        self._memory = Memory(max_remembered, _FORGOTTEN_AT_ONCE)
+        self._memory = Memory(max_remembered)
         self._clock = clock
         self._partitions = PartitionStates(self.topics, HandledSubjects, make_restore, self._restored)
         self._subjects: Mapping[int, HandledSubjects] = self._partitions.by_number
@@ -85,7 +86,7 @@ class OnceProcessor(Generic[E]):
             expires_at = self._until(now)
             for number, subject_id in handled:
                 subjects[number].add(subject_id, expires_at)
-            self._forget(work, now)
+            self._forget(work, now, _FORGOTTEN_AT_ONCE + len(records))
             return work
 
         return rest
@@ -120,13 +121,13 @@ class OnceProcessor(Generic[E]):
         latest = self._until(self._clock())
         subjects.restore(subject_id, min(expires_at, latest) if expires_at is not None else None)
 
-    def _forget(self, work: Work, now: int) -> None:
+    def _forget(self, work: Work, now: int, most: int) -> None:
         """Forget what is over or too much, and put everything that is staged into the work."""
         ready = {number: self._subjects[number] for number in self._partitions.ready}
-        most = _FORGOTTEN_AT_ONCE
+        left = most
         for subjects in ready.values():
-            most -= subjects.expire(now, most)
-        self._memory.trim(ready.values(), now)
+            left -= subjects.expire(now, left)
+        self._memory.trim(ready.values(), now, most)
         for number, subjects in ready.items():
             if not (changes := subjects.changes()):
                 continue

@@ -70,8 +70,8 @@ def test_each_ride_is_handled_once_by_workers_that_are_killed(notifying: RidePip
         notifying.wait_for(partial(has_more, notifying, before), "notifications")
         worker.kill()
         worker.wait()
-    last = notifying.start(MODULE, BATCH_SIZE="7")
     send(notifying, rides)
+    last = [notifying.start(MODULE, BATCH_SIZE="7") for _ in range(2)]
     await_end(notifying)
 
     assert given(notifying) == Counter((event.ride_id, user) for event in rides for user in users_of(event))
@@ -79,4 +79,5 @@ def test_each_ride_is_handled_once_by_workers_that_are_killed(notifying: RidePip
     assert notifying.records(NOTIFYING.dead_letters) == []
     keys = {(record.key() or b"", record.partition()) for record in notifying.records(NOTIFICATIONS.name)}
     assert keys == {(key, (murmur2(key) & 0x7FFFFFFF) % notifying.settings.partitions) for key, _ in keys}
-    notifying.stop(last)
+    for worker in last:
+        notifying.stop(worker)
