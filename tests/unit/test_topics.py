@@ -13,6 +13,7 @@ from braidstream.settings import Settings
 from braidstream.streaming import topics
 from braidstream.streaming.topics import ROOM, TopicSpec
 from rides.pipeline import RIDES
+from tests.notifications import NOTIFYING
 
 SETTINGS = Settings(kafka={"bootstrap.servers": "localhost:1"}, partitions=3, topic_prefix="test-", broker_timeout=10)
 
@@ -38,6 +39,14 @@ def test_the_changelog_is_compacted_in_small_segments() -> None:
         "min.cleanable.dirty.ratio": "0.2",
         "max.message.bytes": str(1_048_588 + ROOM),
     }
+
+
+def test_the_other_topics_of_a_pipeline_are_made_and_checked_with_the_rest() -> None:
+    specs = {spec.name: spec for spec in topics.specs(NOTIFYING, SETTINGS)}
+    assert {"test-notifications", "test-notified"} < specs.keys()
+    assert {spec.partitions for spec in specs.values()} == {3}
+    assert specs["test-notifications"].config == {}
+    assert specs["test-notified"].config["cleanup.policy"] == "compact"
 
 
 @pytest.mark.parametrize(("largest", "expected"), [(None, 1_048_588), (5_000_000, 5_000_000)])
