@@ -28,6 +28,7 @@ from braidstream.streaming.ports import Partition
 from braidstream.streaming.processor import Work
 from braidstream.testing.kit import PolicyKit, ScorerKit
 from decision_service.policy import RideDecisionSettings
+from moderation.uploader import main as uploader
 from producer.__main__ import cli as producer_cli
 from rides.pipeline import RIDES
 from tests.documents import DOCUMENTS, README, ROOT, anchors, blocks, commands, links, spans, table
@@ -224,7 +225,7 @@ def _check_compose(words: list[str]) -> None:
     assert SERVICES.issuperset(named), f"there is no service {set(named) - SERVICES}"
     match words:
         case ["run", "--rm", service, *rest]:
-            _check_click({"cli": cli.main, "producer": producer_cli}[service], rest)
+            _check_click({"cli": cli.main, "producer": producer_cli, "uploads": uploader}[service], rest)
         case ["exec", service, *rest]:
             assert service in SERVICES
             _check(rest[0], rest[1:])
