@@ -21,10 +21,10 @@ def main(count: int, rate: float, seed: int) -> None:
     """Upload made videos, to KAFKA_BOOTSTRAP_SERVERS."""
     with in_sentences(click.get_current_context()), open_writer(MODERATION.subjects, Settings.load()) as writer:
         begin = time.monotonic()
-        for number, upload in enumerate(make_uploads(count, seed, start=datetime.now(UTC))):
+        for number, upload in enumerate(make_uploads(count, seed)):
             while (early := begin + number / rate - time.monotonic()) > 0:
                 writer.poll(early)
-            writer.send(upload.event)
+            writer.send(upload.event.model_copy(update={"uploaded_at": datetime.now(UTC)}))
     click.echo(f"{count:,} videos uploaded")
 
 

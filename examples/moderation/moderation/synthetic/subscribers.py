@@ -18,7 +18,7 @@ from moderation.synthetic.uploads import UPLOADERS, uploader
 SUBSCRIBERS = 2000
 
 _SEED = 10
-_FOLLOWED = 12
+_FOLLOWED = 4
 """Uploaders whom a subscriber follows, on average."""
 
 

@@ -36,10 +36,10 @@ class Upload:
     labels: frozenset[str]
 
 
-def make_uploads(count: int, seed: int, start: datetime = _START) -> Iterator[Upload]:
+def make_uploads(count: int, seed: int) -> Iterator[Upload]:
     """Uploads in the order of time, the same for the same seed; other seeds give other videos, under other ids."""
     rng = np.random.default_rng(seed)
-    at = start
+    at = _START
     for number in range(count):
         at += timedelta(seconds=1 + float(rng.exponential(60)))
         text = make_text(rng)
