@@ -41,8 +41,11 @@ def _made_up(field: FieldType) -> Any:
     if kind in _STEPS:
         is_aware = rules.get("tz_constraint") == "aware"
         return _within(_TIME.replace(tzinfo=UTC) if is_aware else _STARTS[kind], rules, _STEPS[kind])
-    if kind == "str":
-        return "text"[: rules.get("max_length", 4)].ljust(rules.get("min_length", 0), "x")
+    if kind in {"str", "bytes"}:
+        text = "text"[: rules.get("max_length", 4)].ljust(rules.get("min_length", 0), "x")
+        return text.encode() if kind == "bytes" else text
+    if kind == "model":
+        return example_of(rules["cls"], {})
     if kind in _CHOICES:
         return rules[_CHOICES[kind]][0]
     return _OTHERS.get(kind)

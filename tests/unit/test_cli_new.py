@@ -155,6 +155,12 @@ def test_what_it_cannot_write_leaves_nothing(project: Path, arguments: list[str]
     assert not (project / "tone").exists()
 
 
+class Knock(Event):
+    """Part of another event."""
+
+    loud: bool
+
+
 class Colour(Enum):
     """For an example."""
 
@@ -165,6 +171,8 @@ class Everything(Event):
     """Whatever an example can be made up of."""
 
     text: str = Field(min_length=6)
+    content: bytes = Field(min_length=5, max_length=6)
+    nested: Knock
     short: str = Field(max_length=2)
     high: Annotated[int, Ge(10), Lt(12)]
     low: Annotated[int, Le(-5)]
@@ -183,6 +191,7 @@ def test_an_example_is_made_up_from_what_the_model_demands() -> None:
     example = example_of(Everything, {"text": "given by hand"})
 
     assert example.text == "given by hand"
+    assert (example.content, example.nested) == (b"textx", Knock(loud=True))
     assert (example.short, example.high, example.low, example.kind) == ("te", 10, -5, "a")
 
 
