@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,11 @@ def run_training(
     event_type = pipeline.subjects.event_type
 
     def fit(history: History[E], folder: Path, replace: bool) -> ModelCard:
-        data = TrainingData(features.matrix(history.events), history.outcomes)
         return train(
             model,
             estimator,
             features,
-            data,
+            TrainingData(features.matrix(history.events), history.outcomes),
             folder,
             schema_id=event_type.latest.local_id,
             thresholds=thresholds,
@@ -69,7 +68,13 @@ def run_training(
             replace=replace,
         )
 
-    @click.command(help=_help(event_type.model, model, outcome))
+    _command(model, event_type.model, outcome, fit)()
+
+
+def _command(
+    model: str, event: type[E], outcome: str, fit: Callable[[History[E], Path, bool], ModelCard]
+) -> click.Command:
+    @click.command(help=_help(event, model, outcome))
     @click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
     @click.option(
         "--model-uri",
@@ -88,16 +93,19 @@ def run_training(
                 card = read_card(folder)
                 click.echo(f"{folder} holds {card.name} {card.version} already: nothing to do; --force trains it again")
                 return
-            history = read_history(event_type.model, files, outcome)
-            if history.skipped:
-                click.echo(f"rows without {outcome}, left out: {history.skipped:,}")
-            if len(history.events) < MIN_ROWS:
-                raise SettingsError(
-                    f"{len(history.events)} rows are too few to train {model}: {MIN_ROWS} are the least"
-                )
+            history = _read(event, files, outcome, model)
             _tell(fit(history, folder, force), folder)
 
-    command()
+    return command
+
+
+def _read(event: type[E], files: Sequence[Path], outcome: str, model: str) -> History[E]:
+    history = read_history(event, files, outcome)
+    if history.skipped:
+        click.echo(f"rows without {outcome}, left out: {history.skipped:,}")
+    if len(history.events) < MIN_ROWS:
+        raise SettingsError(f"{len(history.events)} rows are too few to train {model}: {MIN_ROWS} are the least")
+    return history
 
 
 def _tell(card: ModelCard, folder: Path) -> None:
