@@ -87,15 +87,19 @@ class ModerationSettings(DecisionSettings):
         return _complete(value, REVIEW_AT)
 
     @model_validator(mode="after")
-    def _every_service_has_thresholds(self) -> Self:
+    def _thresholds_are_those_of_the_services(self) -> Self:
         for service in self.expected_models:
             review_at, remove_at = self.review_at.get(service), self.remove_at.get(service)
             if review_at is None or remove_at is None:
                 raise ValueError(
-                    f"{service} is expected and has no threshold: measure it, and set REMOVE_AT, REVIEW_AT"
+                    f"{service} is expected and has no thresholds: measure them, and set REMOVE_AT={service}=… and "
+                    f"REVIEW_AT={service}=…"
                 )
             if review_at > remove_at:
                 raise ValueError(f"REVIEW_AT of {service} is above its REMOVE_AT")
+        if unknown := (self.remove_at.keys() | self.review_at.keys()) - REMOVE_AT.keys() - set(self.expected_models):
+            named = ", ".join(sorted(unknown))
+            raise ValueError(f"there are thresholds of {named}: mend the name, or name it in EXPECTED_MODELS too")
         return self
 
 

@@ -193,7 +193,8 @@ def test_thresholds_are_named_by_service(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"EXPECTED_MODELS": "nsfw,deepfake"}, "deepfake is expected and has no threshold"),
+        ({"EXPECTED_MODELS": "nsfw,deepfake"}, "deepfake is expected and has no thresholds: .* REMOVE_AT=deepfake="),
+        ({"REMOVE_AT": "nsfww=0.9"}, "there are thresholds of nsfww: mend the name"),
         ({"REMOVE_AT": "nsfw"}, "give a probability for each service, as in nsfw=0.9,spam=0.8"),
         ({"REMOVE_AT": "nsfw=high"}, "REMOVE_AT"),
         ({"REMOVE_AT": "nsfw=1.5"}, "a threshold is a probability"),
