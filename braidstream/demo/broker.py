@@ -42,9 +42,7 @@ def open_broker(pipeline: Pipeline[Any], show: Show) -> Iterator[Broker]:
         return
     with EmbeddedBroker() as embedded:
         kafka = {**settings.kafka, "bootstrap.servers": embedded.bootstrap_servers, **EMBEDDED_PROPERTIES}
-        environment = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in kafka.items()}
-        environment |= {"PROCESSING_GUARANTEE": "at_least_once", "PARTITIONS": str(PARTITIONS)}
         settings = settings.model_copy(update={"kafka": kafka, "partitions": PARTITIONS})
         embedded.create([spec.name for spec in wanted])
         show.line("broker: librdkafka's embedded one, at least once; it is for trying out and keeps nothing")
-        yield Broker(settings, environment)
+        yield Broker(settings, embedded.environment)

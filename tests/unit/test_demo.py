@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from braidstream.demo import Seen
+from braidstream.demo import Seen, tally
 from producer.sample import write_sample
 from rides.demo.summary import summarize
 from schemas.decision import Decision
@@ -159,3 +159,15 @@ def test_errors_are_measured_on_rides_that_were_not_trained_on() -> None:
     assert summary.figures.partial == 1
     assert (summary.errors["duration"].rides, summary.errors["tip"].rmse) == (1, None)
     assert any("not measured" in line for line in summary.as_lines())
+
+
+def test_a_decision_that_comes_again_is_no_revision() -> None:
+    found = seen("a")
+    (first,) = found.decisions["a"]
+
+    found.take(first, 5.0)
+    found.take(first.model_copy(update={"revision": 1, "action": "review"}), 6.0)
+
+    assert [decision.revision for decision in found.decisions["a"]] == [0, 1]
+    assert tally({"a": 1.0}, found).p50 == 2000.0
+    assert tally({"a": 1.0}, found).actions == {"review": 1}

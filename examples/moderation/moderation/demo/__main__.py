@@ -40,7 +40,7 @@ _SEED = 2
     """
 )
 @click.option(
-    "--videos", type=click.IntRange(20), default=3000, show_default=True, metavar="N", help="Upload N videos."
+    "--videos", type=click.IntRange(20, 200_000), default=3000, show_default=True, metavar="N", help="Upload N videos."
 )
 @click.option(
     "--rate",

@@ -19,6 +19,9 @@ _DECISIONS = "moderation.decisions"
 _WITH_ALL = 0.7
 _FAIL_CLOSED = 0.85
 """Shares of the uploads at which the service goes away, and at which its absence is made to fail open."""
+_WAIT = 0.1
+_WINDOW = 20_000
+"""Videos that are sent before they are decided, at most: the embedded broker forgets what is read too late."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Story:
             for number, upload in enumerate(uploads):
                 while (early := begin + number / self.rate - time.monotonic()) > 0:
                     self.run.look(early)
+                while len(self.run.sent_at) - len(self.run.seen.decisions) >= _WINDOW:
+                    self.run.look(_WAIT)
                 self.run.sent_at[upload.video_id] = time.monotonic()
                 writer.send(upload.model_copy(update={"uploaded_at": datetime.now(UTC)}))
         self.run.settle(lambda: len(self.run.seen.decisions) >= len(self.run.sent_at), self._patience)
