@@ -1,4 +1,4 @@
-"""The model of a rule that titles and descriptions hint at a breach of."""
+"""The model of a rule whose violation titles and descriptions hint at."""
 
 from __future__ import annotations
 

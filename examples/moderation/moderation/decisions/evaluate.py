@@ -18,7 +18,9 @@ from moderation.synthetic.uploads import Upload, make_uploads
 from moderation.text_features import TEXT
 
 SEED = 5
+"""Of the uploads that are decided; models learn from those of 1."""
 TOGETHER = (0.6, 0.7, 0.8, 0.9)
+"""Values of `REMOVE_TOGETHER_AT` that are compared."""
 
 _FEATURES = {"nsfw": TEXT, "violence": TEXT, "spam": TEXT, "copyright": copyright_features.FEATURES}
 
@@ -69,7 +71,7 @@ def by_rule(found: Sequence[Case], settings: ModerationSettings) -> Mapping[tupl
     for case, verdict in decide(found, settings):
         rule = next(rule for rule in Rule if verdict.reasons[0].startswith(rule))
         groups[verdict.action, rule].append(case)
-    return groups
+    return dict(groups)
 
 
 @click.command()
@@ -88,7 +90,7 @@ def main(count: int, models: Path, seed: int) -> None:
         click.echo(f"{action:7} {rule:30} {_shares(group, violating)}")
     for probability in TOGETHER:
         changed = settings.model_copy(update={"remove_together_at": probability})
-        group = by_rule(found, changed)[REMOVE, Rule.TOGETHER]
+        group = by_rule(found, changed).get((REMOVE, Rule.TOGETHER), [])
         click.echo(f"REMOVE_TOGETHER_AT={probability:<4g} would remove {_shares(group, violating)}")
 
 

@@ -21,8 +21,10 @@ _LIBRARY_SEED = 20
 
 
 class _Kind(NamedTuple):
-    """What an upload is to a work: how common, which share of the bits differ at least and at most, and which share
-    of such uploads infringes."""
+    """What an upload may be to a work.
+
+    `share` of the uploads are so, `least` to `most` of their bits differ, and a share of `infringing` of them infringe.
+    """
 
     share: float
     least: float

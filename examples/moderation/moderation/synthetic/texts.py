@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 RULES = ("nsfw", "violence", "spam")
-"""The rules that a text may hint at a breach of."""
+"""The rules whose violation a text may hint at."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _EVASIVE = 0.06
@@ -45,7 +45,7 @@ class Grammar:
 
     @property
     def harmless(self) -> Sequence[Topic]:
-        """The topics that hint at no breach."""
+        """The topics that hint at no violation."""
         return [topic for topic in self.topics if max(topic.shares.values()) < 0.01]
 
 

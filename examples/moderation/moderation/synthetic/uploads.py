@@ -18,7 +18,7 @@ COPYRIGHT = "copyright"
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _MISSED = 0.02
-"""The share of breaches that moderators do not see."""
+"""The share of violations that moderators do not see."""
 _ACCUSED = 0.002
 """The share of videos that moderators find to break a rule that they do not break, of each rule."""
 
