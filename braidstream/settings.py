@@ -58,21 +58,26 @@ class Settings(BaseSettings):
         description="`KAFKA_<PROPERTY>`: any property of librdkafka, for example `KAFKA_BOOTSTRAP_SERVERS`.",
     )
     schema_registry_url: str | None = Field(
-        None, description="Address of a schema registry; without one, schema ids come from the files in `schemas/`."
+        default=None,
+        description="Address of a schema registry; without one, schema ids come from the files in `schemas/`.",
     )
-    schema_registry_user: str | None = Field(None, description="User name for the registry.")
-    schema_registry_password: SecretStr | None = Field(None, description="Password for the registry.")
-    topic_prefix: str = Field("", description="Put before the name of every topic and group.")
-    partitions: int = Field(6, ge=1, description="Partitions of every topic; checked at start.")
+    schema_registry_user: str | None = Field(default=None, description="User name for the registry.")
+    schema_registry_password: SecretStr | None = Field(default=None, description="Password for the registry.")
+    topic_prefix: str = Field(default="", description="Put before the name of every topic and group.")
+    partitions: int = Field(default=6, ge=1, description="Partitions of every topic; checked at start.")
     replication_factor: int | None = Field(
-        None, ge=1, description="Replicas of topics that are created; without it, the broker's default."
+        default=None, ge=1, description="Replicas of topics that are created; without it, the broker's default."
     )
     broker_timeout: float = Field(
-        60.0, gt=0, description="Seconds to go on without an answer of the broker or the registry before giving up."
+        default=60.0,
+        gt=0,
+        description="Seconds to go on without an answer of the broker or the registry before giving up.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+        default="auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
 
     @classmethod
@@ -116,27 +121,29 @@ class WorkerSettings(Settings):
     """What a worker needs besides."""
 
     processing_guarantee: Guarantee = Field(
-        "exactly_once", description="`exactly_once` (transactions) or `at_least_once` (brokers without them)."
+        default="exactly_once", description="`exactly_once` (transactions) or `at_least_once` (brokers without them)."
     )
-    batch_size: int = Field(5000, ge=1, le=100_000, description="Most records taken at once.")
+    batch_size: int = Field(default=5000, ge=1, le=100_000, description="Most records taken at once.")
     dead_letter_run: int = Field(
-        1000, ge=1, description="This many dead letters in a row stop the worker: a bad deployment, not bad records."
+        default=1000,
+        ge=1,
+        description="This many dead letters in a row stop the worker: a bad deployment, not bad records.",
     )
     dead_letter_share: float = Field(
-        0.5,
+        default=0.5,
         gt=0,
         le=1,
         description="More than this share of dead letters stops the worker: of the last 10,000 records, or of all so "
         "far, from `DEAD_LETTER_RUN` / `DEAD_LETTER_SHARE` on.",
     )
     http_port: int | None = Field(
-        None,
+        default=None,
         ge=0,
         le=65535,
         description="Port of `/livez`, `/readyz` and `/metrics`; 0 takes a free one and logs it. No HTTP when unset.",
     )
     http_host: str = Field(
-        "127.0.0.1", min_length=1, description="Address that `HTTP_PORT` is listened to at; `0.0.0.0` for all."
+        default="127.0.0.1", min_length=1, description="Address that `HTTP_PORT` is listened to at; `0.0.0.0` for all."
     )
 
     @model_validator(mode="after")
@@ -170,7 +177,7 @@ class ScoringSettings(WorkerSettings):
     """What a model's worker needs besides."""
 
     model_uri: str | None = Field(
-        None, description="The model to serve: a folder. Default: `models/<name of the consumer>`."
+        default=None, description="The model to serve: a folder. Default: `models/<name of the consumer>`."
     )
 
 
@@ -178,10 +185,10 @@ class HandlerSettings(WorkerSettings):
     """What a consumer with a handler of its own needs besides; both are for handlers that handle a subject once."""
 
     remember: float = Field(
-        86_400.0, gt=0, description="Seconds that a subject is known to be handled, for its repeats."
+        default=86_400.0, gt=0, description="Seconds that a subject is known to be handled, for its repeats."
     )
     max_remembered: int = Field(
-        2_000_000,
+        default=2_000_000,
         ge=1,
         description="Handled subjects of a worker, of 200 bytes each, at which it forgets the oldest before `REMEMBER` "
         "is over.",
@@ -193,22 +200,28 @@ class DecisionSettings(WorkerSettings):
 
     expected_models: ModelNames = Field(description="Models that a decision waits for, separated by commas.")
     decision_deadline: float = Field(
-        30.0, gt=0, description="Seconds from the first sight of the subject's event to a decision without the missing."
+        default=30.0,
+        gt=0,
+        description="Seconds from the first sight of the subject's event to a decision without the missing.",
     )
     deadline_grace: float = Field(
-        10.0, gt=0, description="Seconds after a deadline from which a decision that still waits to be made is logged."
+        default=10.0,
+        gt=0,
+        description="Seconds after a deadline from which a decision that still waits to be made is logged.",
     )
     remember: float = Field(
-        3600.0, gt=0, description="Seconds that a closed subject is known, for its repeats and late predictions."
+        default=3600.0,
+        gt=0,
+        description="Seconds that a closed subject is known, for its repeats and late predictions.",
     )
     max_open: int = Field(
-        1_000_000,
+        default=1_000_000,
         ge=1,
         description="Open decisions of a worker at which it pauses new subjects, and subjects of which only "
         "predictions have come at which it pauses predictions.",
     )
     max_remembered: int = Field(
-        2_000_000,
+        default=2_000_000,
         ge=1,
         description="Closed subjects of a worker, of half a kilobyte each, at which it forgets the oldest before "
         "`REMEMBER` is over.",
