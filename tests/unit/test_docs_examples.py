@@ -31,12 +31,14 @@ def test_a_model_is_added(tmp_path: Path) -> None:
 @needs_bash
 def test_a_pipeline_is_added(tmp_path: Path) -> None:
     printed = follow(DOCS / "add-a-pipeline.md", tmp_path)
-    actions = {record["subject_id"]: record["action"] for record in tailed(printed)}
+    *decisions, by_the_installed_name = tailed(printed)
+    actions = {record["subject_id"]: record["action"] for record in decisions}
 
     assert "1 passed" in printed
     assert "2 passed" in printed
     assert len(actions) == 10
     assert (actions["parcel-0"], actions["parcel-9"]) == ("standard", "express")
+    assert by_the_installed_name["model"] == "days"
 
 
 def tailed(printed: str) -> list[dict[str, Any]]:
