@@ -11,7 +11,7 @@ from typing import Any, Generic
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from braidstream.avro import E
 from braidstream.errors import SettingsError
@@ -30,7 +30,7 @@ _READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class History(Generic[E]):
-    """Events with what came of each, in their order; `skipped` rows had no outcome."""
+    """Events with what came of each, in their order; `skipped` rows had no outcome (null or NaN)."""
 
     events: Sequence[E]
     outcomes: NDArray[np.float64]
@@ -40,7 +40,8 @@ class History(Generic[E]):
 def read_history(model: type[E], files: Sequence[Path], outcome: str) -> History[E]:
     """Read files that have the fields of an event as columns, and a column of this name with its outcome, a number.
 
-    Rows keep the order of the files and of their lines. Raises `SettingsError` naming the file, and the row and field
+    Rows keep the order of the files and of their lines. What is null, or left out of a line, is the field's default
+    where it has one and may not be None. Raises `SettingsError` naming the file, and the row and field
     where it is one, that is not as it has to be.
     """
     parts = [_read(model, path, outcome) for path in files]
@@ -61,12 +62,35 @@ def _read(model: type[E], path: Path, outcome: str) -> History[E]:
         frame = frame.with_columns(pl.col(outcome).cast(pl.Float64)).with_row_index(_ROW, 1)
     except pl.exceptions.PolarsError as error:
         raise SettingsError(f"{path}: {outcome} is not a number: {str(error).splitlines()[0]}") from error
-    known = frame.drop_nulls(outcome)
+    known = frame.drop_nulls(outcome).drop_nans(outcome)
+    if infinite := known.filter(pl.col(outcome).is_infinite())[_ROW].to_list():
+        raise SettingsError(f"{path}, row {infinite[0]}: {outcome} is infinite; it has to be a finite number, or empty")
     try:
-        events = TypeAdapter(list[model]).validate_python(known.select(fields).to_dicts())  # type: ignore[valid-type]
+        events = TypeAdapter(list[model]).validate_python(_rows(model, known.select(fields)))  # type: ignore[valid-type]
     except ValidationError as error:
         raise SettingsError(f"{path}, {_first(error, known[_ROW], model)}") from None
     return History(events, known[outcome].to_numpy(), frame.height - known.height)
+
+
+def _rows(model: type[BaseModel], frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rows without the nulls that stand for a field's default: polars has one wherever a line leaves a field out."""
+    optional = [name for name, field in model.model_fields.items() if not field.is_required()]
+    empty = [name for name in optional if name in frame.columns and frame[name].null_count()]
+    rows = frame.to_dicts()
+    if defaults := _refuses_none(model, empty):
+        return [
+            {name: value for name, value in row.items() if value is not None or name not in defaults} for row in rows
+        ]
+    return rows
+
+
+def _refuses_none(model: type[BaseModel], fields: Sequence[str]) -> set[str]:
+    """Those of the fields that may not be None."""
+    try:
+        model.model_validate(dict.fromkeys(fields))
+    except ValidationError as error:
+        return {str(name) for found in error.errors() for name in found["loc"][:1]} & set(fields)
+    return set()
 
 
 def _frame(path: Path) -> pl.DataFrame:

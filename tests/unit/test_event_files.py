@@ -103,6 +103,52 @@ def test_the_row_that_is_named_is_the_one_of_the_file(tmp_path: Path) -> None:
         read_history(Parcel, [path], "days")
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_outcome_that_is_nan_is_none(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path, suffix, [ROWS[0], {**ROWS[2], "days": float("nan")}])
+
+    history = read_history(Parcel, [path], "days")
+
+    assert history.outcomes.tolist() == [1]
+    assert history.skipped == 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_outcome_that_is_infinite_is_refused_by_its_row(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path, suffix, [*ROWS, {**ROWS[2], "days": float("-inf")}])
+
+    with pytest.raises(SettingsError, match="row 4: days is infinite"):
+        read_history(Parcel, [path], "days")
+
+
+class Invoice(Event):
+    """For the tests: a default that may be replaced by None, and one that may not."""
+
+    number: int
+    currency: str = "EUR"
+    discount: float | None = 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("invoices.ndjson", '{"number": 1, "currency": "USD", "days": 1}\n{"number": 2, "discount": 0.1, "days": 2}\n'),
+        ("invoices.csv", "number,currency,discount,days\n1,USD,,1\n2,,0.1,2\n"),
+    ],
+)
+def test_a_field_that_is_left_out_has_its_default_where_it_may_not_be_none(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+
+    history = read_history(Invoice, [tmp_path / name], "days")
+
+    assert history.events == [
+        Invoice(number=1, currency="USD", discount=None),
+        Invoice(number=2, currency="EUR", discount=0.1),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
