@@ -73,7 +73,7 @@ def _read(model: type[E], path: Path, outcome: str) -> History[E]:
 
 
 def _rows(model: type[BaseModel], frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """The rows without the nulls that stand for a field's default: polars has one wherever a line leaves a field out."""
+    """The rows, without nulls that stand for a default: polars has one wherever a line leaves a field out."""
     optional = [name for name, field in model.model_fields.items() if not field.is_required()]
     empty = [name for name in optional if name in frame.columns and frame[name].null_count()]
     rows = frame.to_dicts()
