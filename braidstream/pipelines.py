@@ -24,13 +24,21 @@ _SCHEMAS = Path(schemas.__file__).parent
 class Topic(Generic[E]):
     """A topic of one event type; `key` names the event's field that is the record's key.
 
-    `config` are the settings it is created with, by Kafka's names.
+    `config` are the settings it is created with, by Kafka's names. Raises `SettingsError` when there is no such field.
     """
 
     name: str
     event_type: EventType[E]
     key: str
     config: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        fields = self.event_type.model.model_fields
+        if self.key not in fields:
+            raise SettingsError(
+                f"the topic {self.name} is keyed by {self.key!r}, which is no field of "
+                f"{self.event_type.model.__name__}: it has {', '.join(fields)}"
+            )
 
     def key_of(self, event: E) -> str:
         """The key of the record that holds this event."""

@@ -173,6 +173,10 @@ class WorkerSettings(Settings):
             raise SettingsError(f"KAFKA_MAX_POLL_INTERVAL_MS={value} is no number of milliseconds") from None
 
 
+_CENTURY = 3.2e9
+"""Seconds: a time further away than that does not fit what is kept of it."""
+
+
 class ScoringSettings(WorkerSettings):
     """What a model's worker needs besides."""
 
@@ -185,7 +189,10 @@ class HandlerSettings(WorkerSettings):
     """What a consumer with a handler of its own needs besides; both are for handlers that handle a subject once."""
 
     remember: float = Field(
-        default=86_400.0, gt=0, description="Seconds that a subject is known to be handled, for its repeats."
+        default=86_400.0,
+        gt=0,
+        le=_CENTURY,
+        description="Seconds that a subject is known to be handled, for its repeats.",
     )
     max_remembered: int = Field(
         default=2_000_000,
@@ -202,16 +209,19 @@ class DecisionSettings(WorkerSettings):
     decision_deadline: float = Field(
         default=30.0,
         gt=0,
+        le=_CENTURY,
         description="Seconds from the first sight of the subject's event to a decision without the missing.",
     )
     deadline_grace: float = Field(
         default=10.0,
         gt=0,
+        le=_CENTURY,
         description="Seconds after a deadline from which a decision that still waits to be made is logged.",
     )
     remember: float = Field(
         default=3600.0,
         gt=0,
+        le=_CENTURY,
         description="Seconds that a closed subject is known, for its repeats and late predictions.",
     )
     max_open: int = Field(

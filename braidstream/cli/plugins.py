@@ -75,8 +75,7 @@ def address(name: str | None) -> str:
 
 def pipeline_with(topic: str, name: str | None) -> Pipeline[Any]:
     """As `pipeline`; where several are installed and none is named, the one that has this topic."""
-    installed = _installed()
-    if name is not None or len(installed) == 1:
+    if name is not None or len(installed := _installed()) == 1:
         return pipeline(name)
     found = {}
     for entry in installed.values():

@@ -28,7 +28,10 @@ Follow = tuple[Topic[Any], Callable[[Any], None]]
 
 @dataclass
 class Seen:
-    """What has come out so far: predictions by model and subject, and the revisions of each subject's decision."""
+    """What has come out so far: predictions by model and subject, and the revisions of each subject's decision.
+
+    It begins with the models that are awaited; predictions of others are left out.
+    """
 
     predictions: dict[str, dict[str, float]]
     decisions: dict[str, list[Decision]] = field(default_factory=dict)
@@ -37,12 +40,13 @@ class Seen:
 
     def slowest(self) -> int:
         """Subjects that every model has predicted and that are decided, as far as counts can say."""
-        return min(len(self.decisions), *(len(values) for values in self.predictions.values()))
+        return min([len(self.decisions), *(len(values) for values in self.predictions.values())])
 
     def take(self, event: Prediction | Decision, now: float) -> None:
         """Take note of one event; one that comes again changes nothing."""
         if isinstance(event, Prediction):
-            self.predictions.setdefault(event.model, {})[event.subject_id] = event.value
+            if event.model in self.predictions:
+                self.predictions[event.model][event.subject_id] = event.value
             return
         revisions = self.decisions.setdefault(event.subject_id, [])
         self.decided_at.setdefault(event.subject_id, now)

@@ -26,6 +26,8 @@ TRUSTED_TYPES = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.calibration._TemperatureScaling",
+    # What VotingClassifier and others keep their parts in: a dictionary.
+    "sklearn.utils._bunch.Bunch",
     # What neighbours are found in: numbers, and of the two trees, as above, a forged one can crash the process.
     "scipy.sparse._csr.csr_matrix",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
@@ -100,7 +102,7 @@ def _scikit_learn(uri: str, card: ModelCard, content: bytes, trusted: Sequence[s
 def read_estimator(origin: str, content: bytes, trusted: Sequence[str]) -> Any:
     """The estimator that a skops file of this content holds; `origin` names it in messages.
 
-    Raises `SettingsError` when it is made of types that are neither scikit-learn's nor among `trusted`, or damaged.
+    Raises `SettingsError` when it is made of types that nobody trusts, or is damaged.
     """
     import skops.io  # brings all of scikit-learn, which a model served by ONNX Runtime does without
     from skops.io.exceptions import UntrustedTypesFoundException

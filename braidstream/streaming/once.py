@@ -127,7 +127,7 @@ class OnceProcessor(Generic[E]):
         left = most
         for subjects in ready.values():
             left -= subjects.expire(now, left)
-        self._memory.trim(ready.values(), now, most)
+        self._memory.trim(ready.values(), now, left)
         for number, subjects in ready.items():
             if not (changes := subjects.changes()):
                 continue

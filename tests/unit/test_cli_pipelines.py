@@ -100,6 +100,12 @@ def test_a_pipeline_is_found_by_its_topic(project: Path, monkeypatch: pytest.Mon
         plugins.pipeline_with("letters", None)
 
 
+def test_a_pipeline_that_is_named_needs_no_installed_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
+    found = plugins.pipeline_with("parcel_sent", "parcels_of_a_test.pipeline:PARCELS")
+    assert found.subjects.name == "parcel_sent"
+
+
 def test_any_topic_may_be_read_where_one_pipeline_is_installed() -> None:
     assert plugins.pipeline_with("somebody_elses", None) is RIDES
 

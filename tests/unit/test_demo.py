@@ -115,6 +115,15 @@ def rides() -> pl.DataFrame:
     )
 
 
+def test_models_that_nobody_awaits_are_left_out() -> None:
+    found = Seen({})
+    found.take(
+        Prediction(prediction_id="p", subject_id="a", model="other", model_version="1", value=1.0, predicted_at=NOW),
+        1.0,
+    )
+    assert (found.predictions, found.slowest()) == ({}, 0)
+
+
 def seen(*decided: str) -> Seen:
     found = Seen({"duration": {}, "tip": {}})
     for ride in ("a", "b"):

@@ -26,6 +26,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
+    VotingClassifier,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -183,6 +184,7 @@ def test_a_classifier_predicts_the_probability_of_class_1(tmp_path: Path, estima
         KNeighborsClassifier(),
         KNeighborsClassifier(algorithm="ball_tree"),
         MLPClassifier(hidden_layer_sizes=2, max_iter=2000, tol=0.01),
+        VotingClassifier([("near", KNeighborsClassifier())], voting="soft"),
     ],
     ids=lambda estimator: type(getattr(estimator, "estimator", estimator)).__name__,
 )

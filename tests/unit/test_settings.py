@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from braidstream import settings as module
 from braidstream.errors import SettingsError
-from braidstream.settings import DecisionSettings, ScoringSettings, Settings, WorkerSettings
+from braidstream.settings import DecisionSettings, HandlerSettings, ScoringSettings, Settings, WorkerSettings
 from braidstream.streaming import clients
 from decision_service.policy import RideDecisionSettings
 
@@ -86,13 +86,16 @@ def test_a_value_that_librdkafka_refuses_names_the_variable() -> None:
         (DecisionSettings, "DECISION_DEADLINE", "0"),
         (DecisionSettings, "DEADLINE_GRACE", "-1"),
         (DecisionSettings, "REMEMBER", "nan"),
+        (DecisionSettings, "REMEMBER", "inf"),
+        (HandlerSettings, "REMEMBER", "9.3e15"),
         (DecisionSettings, "MAX_OPEN", "0"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, kind: type[Settings], name: str, value: str
 ) -> None:
-    assert f"{name}: " in refusal(monkeypatch, kind, **{"EXPECTED_MODELS": "duration", name: value})
+    expected = {"EXPECTED_MODELS": "duration"} if issubclass(kind, DecisionSettings) else {}
+    assert f"{name}: " in refusal(monkeypatch, kind, **expected, **{name: value})
 
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

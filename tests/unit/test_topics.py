@@ -30,6 +30,11 @@ def test_every_topic_has_the_same_partitions_and_the_prefix() -> None:
     assert {spec.partitions for spec in specs} == {3}
 
 
+def test_a_key_that_is_no_field_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'nope', which is no field of RideStarted: it has ride_id"):
+        Topic("rides", RIDES.subjects.event_type, "nope")
+
+
 def test_the_changelog_is_compacted_in_small_segments() -> None:
     config = {spec.name: spec.config for spec in topics.specs(RIDES, SETTINGS)}["test-decision_state"]
     assert config == {
