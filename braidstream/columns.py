@@ -7,9 +7,10 @@ not understood here makes the whole model one that is validated event by event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -123,6 +124,20 @@ def field_types(model: type[BaseModel]) -> Mapping[str, FieldType] | None:
     return MappingProxyType(types)
 
 
+class UnknownField(KeyError):
+    """The events have no field of this name; the message names those that they have."""
+
+    def __init__(self, name: str, there: Iterable[str]) -> None:
+        super().__init__(name)
+        self._name = name
+        self._there = tuple(there)
+
+    def __str__(self) -> str:
+        near = get_close_matches(str(self._name), self._there, n=1)
+        advice = f" (did you mean {near[0]}?)" if near else ""
+        return f"the events have no field {self._name!r}; they have {', '.join(self._there)}{advice}"
+
+
 class Columns(Mapping[str, Array]):
     """The fields of `rows` events, by name, made when they are asked for.
 
@@ -130,6 +145,7 @@ class Columns(Mapping[str, Array]):
     time is a datetime64[us], UTC if it has a zone, NaT for None. Anything else is an array of the Python values.
 
     They cannot be written to: the parts of a batch share them, and a part is tried again when a record of it fails.
+    A name that is no field's raises `UnknownField`.
     """
 
     def __init__(self, rows: int, make: Mapping[str, Callable[[], Array]]) -> None:
@@ -140,6 +156,8 @@ class Columns(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         column = self._made.get(name)
         if column is None:
+            if name not in self._make:
+                raise UnknownField(name, self._make)
             column = self._made[name] = self._make[name]()
             column.flags.writeable = False
         return column

@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from braidstream import logs
 from braidstream.avro import E
 from braidstream.cli import in_sentences
-from braidstream.errors import SettingsError
+from braidstream.errors import FatalError, SettingsError
 from braidstream.event_files import History, read_history
-from braidstream.models.features import FeatureSet
+from braidstream.models.features import FeatureSet, Matrix
 from braidstream.models.folder import ModelCard, folder_of, is_model, read_card
 from braidstream.models.measures import errors, probability_measures, threshold_for_precision
 from braidstream.models.training import MIN_ROWS, TrainingData, train
@@ -60,7 +60,7 @@ def run_training(
             model,
             estimator,
             features,
-            TrainingData(features.matrix(history.events), history.outcomes),
+            TrainingData(_matrix(model, features, history.events), history.outcomes),
             folder,
             schema_id=event_type.latest.local_id,
             thresholds=thresholds,
@@ -69,6 +69,13 @@ def run_training(
         )
 
     _command(model, event_type.model, outcome, fit)()
+
+
+def _matrix(model: str, features: FeatureSet[E], events: Sequence[E]) -> Matrix:
+    try:
+        return features.matrix(events)
+    except FatalError as error:
+        raise SettingsError(f"{model} cannot be trained: {error}") from error
 
 
 def _command(

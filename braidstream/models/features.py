@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braidstream.avro import E
-from braidstream.columns import Array, Columns
+from braidstream.columns import Array, Columns, UnknownField
+from braidstream.errors import FatalError
 from braidstream.events import columns_of
 from braidstream.models.folder import Feature
 
@@ -39,11 +40,27 @@ class FeatureSet(Generic[E]):
         return tuple(Feature(name=name, type="string" if self.kind == "text" else "float32") for name in self.names)
 
     def matrix(self, events: Sequence[E]) -> Matrix:
-        """The features of these events."""
+        """The features of these events.
+
+        Raises `FatalError` when `build` asks for a field that the events do not have, or its matrix is of another
+        shape: that is no event's fault.
+        """
         if not len(events):
             return np.empty((0, len(self.names)), object if self.kind == "text" else np.float32)
-        matrix = self.build(columns_of(events))
+        try:
+            matrix = self.build(columns_of(events))
+        except UnknownField as error:
+            raise FatalError(f"build cannot make the features: {error}") from error
+        if (shape := np.shape(matrix)) != (len(events), len(self.names)):
+            raise FatalError(_misshapen(shape, len(events), self.names))
         return _without_none(matrix) if self.kind == "text" else matrix
+
+
+def _misshapen(shape: tuple[int, ...], rows: int, names: Sequence[str]) -> str:
+    listed = f"and names has {len(names)} ({', '.join(names)})"
+    if len(shape) == 2 and shape[0] == rows:
+        return f"build gives {shape[1]} columns, {listed}: mend the one or the other"
+    return f"build gives a matrix of shape {shape} for {rows} events, {listed}: it has to be {(rows, len(names))}"
 
 
 def _without_none(texts: Array) -> NDArray[np.object_]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier, is_regressor
 from threadpoolctl import threadpool_limits
 
-from braidstream.errors import SettingsError
+from braidstream.errors import SettingsError, message_of
 from braidstream.models.export import save
 from braidstream.models.features import FeatureSet, Matrix
 from braidstream.models.folder import DataSummary, ModelCard
@@ -66,8 +67,8 @@ def train(
     `thresholds`, by name. A target above `target_limit` is learned as if it were `target_limit`; the errors are always
     measured against the target itself. `trusted` is as for `load_model`.
 
-    Raises `SettingsError` when the estimator is neither, when the rows are too few or do not fit it, and as `save`
-    does.
+    Raises `SettingsError` when the estimator is neither, when the rows are too few or do not fit it, when it fails to
+    learn from them, and as `save` does.
     """
     classifies = _classifies(name, estimator)
     _check_rows(name, features, data)
@@ -77,10 +78,11 @@ def train(
     _check_options(name, classifies, target_limit, thresholds or {})
     learned = data.target.astype(np.int64) if classifies else np.minimum(data.target, target_limit)
     # On two cores one thread is as fast as all of them on a quiet machine, and ten times as fast on a busy one.
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), _failures_named(name, features, data.matrix, split):
         early = clone(estimator).fit(data.matrix[:split], learned[:split])
         final = clone(estimator).fit(data.matrix, learned)
-    actual, predicted = data.target[split:], SklearnPredictor(early)(data.matrix[split:])
+        predicted = SklearnPredictor(early)(data.matrix[split:])
+    actual = data.target[split:]
     return save(
         folder,
         name=name,
@@ -93,6 +95,26 @@ def train(
         trusted=trusted,
         replace=replace,
     )
+
+
+@contextmanager
+def _failures_named(name: str, features: FeatureSet[Any], matrix: Matrix, split: int) -> Iterator[None]:
+    """Raise a `SettingsError` for what the estimator raises; a feature without any value is the likely cause."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = next(iter(message_of(error).splitlines()), "").rstrip(".")
+        for rows, which in ((matrix, "all"), (matrix[:split], f"the earlier {split}")):
+            if empty := [feature for feature, column in zip(features.names, rows.T, strict=True) if _is_empty(column)]:
+                reason += f"; {', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty in {which} rows"
+                break
+        raise SettingsError(f"{name} cannot be trained: {type(error).__name__}: {reason}") from error
+
+
+def _is_empty(column: NDArray[Any]) -> bool:
+    return bool((column == "").all() if column.dtype == object else np.isnan(column).all())
 
 
 def _bytes(matrix: Matrix) -> bytes:

@@ -366,6 +366,15 @@ def test_columns_are_not_to_be_written_to() -> None:
         columns["whole"][:] = 1
 
 
+def test_a_name_that_is_no_field_is_told_with_those_there_are() -> None:
+    columns = Columns.of(Wrapped, [])
+    with pytest.raises(KeyError) as unknown:
+        columns["zones"]
+    assert str(unknown.value) == "the events have no field 'zones'; they have zone, name (did you mean zone?)"
+    assert columns.get("distance") is None
+    assert "distance" not in columns
+
+
 def test_no_events_have_columns_too() -> None:
     columns = Columns.of(Sample, [])
     assert [len(columns[name]) for name in columns] == [0] * 9

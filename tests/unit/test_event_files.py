@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -177,10 +178,15 @@ def parcels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline[Parcel]
     return pipeline(Topic("parcel", EventType.load(Parcel, "parcel", tmp_path), "parcel_id"))
 
 
-def run(parcels: Pipeline[Parcel], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+def run(
+    parcels: Pipeline[Parcel],
+    monkeypatch: pytest.MonkeyPatch,
+    *arguments: str,
+    features: FeatureSet[Parcel] = FEATURES,
+) -> int | str | None:
     monkeypatch.setattr(sys, "argv", ["train", *arguments])
     with pytest.raises(SystemExit) as ended:
-        run_training(parcels, "days", FEATURES, LinearRegression(), outcome="days")
+        run_training(parcels, "days", features, LinearRegression(), outcome="days")
     structlog.reset_defaults()
     return ended.value.code
 
@@ -228,3 +234,25 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert run(parcels, monkeypatch, *arguments) == 2
     assert why in capsys.readouterr().err
     assert not Path("models").exists()
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (lambda parcels: parcels["miles"], "build cannot make the features: the events have no field 'miles'; they "),
+        (lambda parcels: np.ones((parcels.rows, 2)), "build gives 2 columns, and names has 1 (kilometres)"),
+    ],
+)
+def test_features_that_are_wrong_are_said_in_a_sentence(
+    parcels: Pipeline[Parcel],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    build: Callable[[Columns], Matrix],
+    why: str,
+) -> None:
+    write(Path(), ".csv", [{"parcel_id": str(n), "kilometres": float(n), "days": n / 10} for n in range(40)])
+
+    assert run(parcels, monkeypatch, "parcels.csv", features=FeatureSet(("kilometres",), build)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"Error: days cannot be trained: {why}")
+    assert said.count("\n") == 1

@@ -1,14 +1,18 @@
 """The features of a ride, from its events."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
+from braidstream import Columns, FatalError, FeatureSet, Matrix
+from braidstream.testing import ScorerKit
 from consumers.duration.features import FEATURES as DURATION
 from consumers.ride_features import ride_features
 from consumers.tip.features import FEATURES as TIP
+from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
 
 
@@ -54,3 +58,31 @@ def test_nobody_is_an_unknown_number_of_passengers(passengers: int | None, seen:
 
 def test_no_rides_make_an_empty_matrix() -> None:
     assert DURATION.matrix([]).shape == (0, 6)
+
+
+def wrong_columns(rides: Columns) -> Matrix:
+    return np.ones((rides.rows, 2), np.float32)
+
+
+def wrong_shape(rides: Columns) -> Matrix:
+    return np.ones(rides.rows, np.float32)
+
+
+def wrong_field(rides: Columns) -> Matrix:
+    return rides["distance"][:, None]
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (wrong_columns, r"build gives 2 columns, and names has 1 \(trip_distance\)"),
+        (wrong_shape, r"build gives a matrix of shape \(1,\) for 1 events, and .*: it has to be \(1, 1\)"),
+        (wrong_field, r"the events have no field 'distance'; they have ride_id, .*\(did you mean trip_distance\?\)"),
+    ],
+)
+def test_features_that_are_wrong_for_every_ride_stop_the_worker(build: Callable[[Columns], Matrix], why: str) -> None:
+    features: FeatureSet[RideStarted] = FeatureSet(("trip_distance",), build)
+    kit = ScorerKit(RIDES, predict=lambda rides: features.matrix(rides)[:, 0].tolist(), model="duration")
+    with pytest.raises(FatalError, match=why):
+        kit.send(ride())
+    assert kit.dead_letters == []

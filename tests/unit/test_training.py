@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from braidstream.errors import SettingsError
@@ -125,3 +128,27 @@ def test_options_that_do_nothing_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         train("good", estimator, FEATURES, CLASSES, tmp_path / "good", schema_id=7, **options)
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        (slice(None), r"Input X contains NaN; size is empty in all rows$"),
+        (slice(8), r"Input X contains NaN; size is empty in the earlier 8 rows$"),
+        (slice(9, 10), r"Input X contains NaN$"),
+    ],
+)
+def test_what_an_estimator_cannot_learn_is_said_with_the_feature(tmp_path: Path, missing: slice, why: str) -> None:
+    matrix = DATA.matrix.copy()
+    matrix[missing] = np.nan
+    with pytest.raises(SettingsError, match=f"^price cannot be trained: ValueError: {why}"):
+        train("price", LinearRegression(), FEATURES, replace(DATA, matrix=matrix), tmp_path / "price", schema_id=7)
+    assert not is_model(tmp_path / "price")
+
+
+def test_texts_of_which_none_can_be_learned_are_named(tmp_path: Path) -> None:
+    texts: FeatureSet[Item] = FeatureSet(("title",), lambda items: np.full((items.rows, 1), "", object), kind="text")
+    estimator = make_pipeline(ColumnTransformer([("title", TfidfVectorizer(), 0)]), LinearRegression())
+    data = replace(DATA, matrix=np.full((10, 1), "", object))
+    with pytest.raises(SettingsError, match=r"empty vocabulary; .*; title is empty in all rows"):
+        train("price", estimator, texts, data, tmp_path / "price", schema_id=7)
