@@ -6,11 +6,24 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
 from braidstream.embedded import EmbeddedBroker
 from braidstream.errors import SettingsError
+
+_BASHRC = """
+[ -r ~/.bashrc ] && . ~/.bashrc
+[ -n "$VIRTUAL_ENV" ] && PATH="$VIRTUAL_ENV/bin:$PATH"
+true
+"""
+"""What an interactive bash reads: the user's own file may put another Python before that of the active environment."""
+
+_READ_THEIR_OWN = frozenset({"fish", "zsh"})
+"""Shells that cannot be told so; the user is."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -30,10 +43,23 @@ def broker(command: tuple[str, ...]) -> None:
     with EmbeddedBroker() as embedded:
         if not command:
             click.echo(f"A shell with librdkafka's broker at {embedded.bootstrap_servers}; `exit` ends both.", err=True)
-        sys.exit(_run(command or (os.environ.get("SHELL", "/bin/sh"),), dict(embedded.environment)))
+        sys.exit(_run(command, embedded.environment) if command else _shell(embedded.environment))
 
 
-def _run(command: tuple[str, ...], environment: dict[str, str]) -> int:
+def _shell(environment: Mapping[str, str]) -> int:
+    shell = os.environ.get("SHELL", "/bin/sh")
+    name = Path(shell).name
+    if name in _READ_THEIR_OWN and os.environ.get("VIRTUAL_ENV"):
+        click.echo("Activate your virtual environment again if `python` is another here.", err=True)
+    if name != "bash":
+        return _run((shell,), environment)
+    with tempfile.NamedTemporaryFile("w", prefix="braidstream-", suffix=".bashrc") as file:
+        file.write(_BASHRC)
+        file.flush()
+        return _run((shell, "--rcfile", file.name), environment)
+
+
+def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> int:
     """The command's exit code. Ctrl-C is the command's to hear."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:

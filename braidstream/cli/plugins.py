@@ -54,6 +54,10 @@ def pipeline(name: str | None) -> Pipeline[Any]:
 
 
 def _chosen(name: str | None) -> EntryPoint:
+    if name is not None and "." in name and not entry_points(group=PIPELINES, name=name):
+        raise SettingsError(
+            f"--pipeline {name} is not module:ATTRIBUTE, but a module: {_advice(_imported(name, name))}"
+        )
     installed = _installed()
     names = ", ".join(sorted(installed))
     if name is None and len(installed) > 1:
@@ -118,20 +122,31 @@ def _at(address: str) -> Pipeline[Any]:
     from braidstream.pipelines import Pipeline
 
     name, _, attribute = address.partition(":")
-    if not (attribute.isidentifier() and all(part.isidentifier() for part in name.split("."))):
-        raise SettingsError(f"--pipeline {address} is not module:ATTRIBUTE, as in moderation.pipeline:MODERATION")
+    if not attribute.isidentifier():
+        raise _no_address(address)
     module = _imported(name, address)
     found = getattr(module, attribute, None)
     if isinstance(found, Pipeline):
         return found
-    others = [f"{name}:{other}" for other, value in vars(module).items() if isinstance(value, Pipeline)]
-    advice = f"it has {', '.join(others)}" if others else "it has no pipeline"
     if found is None:
-        raise SettingsError(f"the module {name} has no {attribute}: {advice}")
-    raise SettingsError(f"{address} is no braidstream.Pipeline but a {type(found).__name__}: {advice}")
+        raise SettingsError(f"the module {name} has no {attribute}: {_advice(module)}")
+    raise SettingsError(f"{address} is no braidstream.Pipeline but a {type(found).__name__}: {_advice(module)}")
+
+
+def _advice(module: ModuleType) -> str:
+    from braidstream.pipelines import Pipeline
+
+    there = [f"{module.__name__}:{name}" for name, value in vars(module).items() if isinstance(value, Pipeline)]
+    return f"it has {', '.join(there)}" if there else "it has no pipeline"
+
+
+def _no_address(address: str) -> SettingsError:
+    return SettingsError(f"--pipeline {address} is not module:ATTRIBUTE, as in moderation.pipeline:MODERATION")
 
 
 def _imported(name: str, address: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise _no_address(address)
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests import command_line
 
@@ -51,3 +55,58 @@ def test_without_a_command_it_is_a_shell() -> None:
     address = output.removeprefix("at ").strip()
     assert errors == f"A shell with librdkafka's broker at {address}; `exit` ends both.\n"
     assert process.returncode == 3
+
+
+BASH = f"""#!{sys.executable}
+import os, sys
+os.setsid()
+os.execv({shutil.which("bash")!r}, ["bash", *sys.argv[1:], "-i"])
+"""
+"""Interactive without a terminal; it leaves alone the one that the tests may be run at."""
+
+
+def shell(tmp_path: Path, name: str, content: str, **settings: str) -> tuple[str, str]:
+    """What a shell of this name, a program with this content, prints when it is told to run `python`."""
+    executable(tmp_path / name, content)
+    reader, writer = os.pipe()
+    os.write(writer, b"python; exit\n")
+    os.close(writer)
+    environment = {"SHELL": str(tmp_path / name), "HOME": str(tmp_path), **settings}
+    with command_line.started("broker", settings=environment, stdin=reader) as process:
+        os.close(reader)
+        return process.communicate(timeout=60)
+
+
+def executable(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    path.chmod(0o755)
+
+
+def test_bash_keeps_the_python_of_the_environment_and_the_rest_of_what_it_reads(tmp_path: Path) -> None:
+    executable(tmp_path / "other" / "python", "#!/bin/sh\necho the other one")
+    executable(tmp_path / "venv" / "bin" / "python", '#!/bin/sh\necho "that of the environment, $MINE"')
+    (tmp_path / ".bashrc").write_text(f"PATH={tmp_path / 'other'}:$PATH; export MINE='and mine'; PS1='my prompt> '\n")
+
+    output, errors = shell(tmp_path, "bash", BASH, VIRTUAL_ENV=str(tmp_path / "venv"))
+
+    assert output == "that of the environment, and mine\n"
+    assert "my prompt> " in errors
+
+
+def test_bash_without_an_environment_takes_the_python_of_its_user(tmp_path: Path) -> None:
+    executable(tmp_path / "other" / "python", "#!/bin/sh\necho the other one")
+    (tmp_path / ".bashrc").write_text(f"PATH={tmp_path / 'other'}:$PATH\n")
+
+    output, _ = shell(tmp_path, "bash", BASH, VIRTUAL_ENV="")
+
+    assert output == "the other one\n"
+
+
+@pytest.mark.parametrize(("environment", "is_told"), [({"VIRTUAL_ENV": "/venv"}, True), ({"VIRTUAL_ENV": ""}, False)])
+def test_users_of_other_shells_are_told_to_activate_again(
+    tmp_path: Path, environment: dict[str, str], is_told: bool
+) -> None:
+    _, errors = shell(tmp_path, "zsh", "#!/bin/sh", **environment)
+
+    assert ("Activate your virtual environment again" in errors) == is_told

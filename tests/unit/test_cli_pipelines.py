@@ -76,6 +76,12 @@ def test_a_pipeline_of_the_current_folder(project: Path) -> None:
         ("parcels_of_a_test.pipeline:PARCEL", "has no PARCEL: it has parcels_of_a_test.pipeline:PARCELS"),
         ("parcels_of_a_test.pipeline:HEAVY", "is no braidstream.Pipeline but a int: it has parcels_of_a_test.pipe"),
         ("parcels_of_a_test:PARCELS", "has no PARCELS: it has no pipeline"),
+        (
+            "parcels_of_a_test.pipeline",
+            "is not module:ATTRIBUTE, but a module: it has parcels_of_a_test.pipeline:PARCELS",
+        ),
+        ("parcels_of_a_test.pipelin", "there is no module parcels_of_a_test.pipelin, neither in /"),
+        ("parcels_of_a_test/pipeline.py", "is not module:ATTRIBUTE, as in moderation.pipeline:MODERATION"),
         ("parcels_of_a_test.broken:X", "cannot be loaded: No module named 'no_such_module_of_a_test'"),
         ("parcels_of_a_test.wrong:X", "cannot be loaded: ZeroDivisionError: division by zero"),
     ],
