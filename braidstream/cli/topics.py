@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from braidstream import logs
 from braidstream.cli import plugins
+from braidstream.embedded import PARTITIONS
 from braidstream.errors import SettingsError
 from braidstream.pipelines import Pipeline
 from braidstream.registry import schemas_for
@@ -17,8 +18,6 @@ from braidstream.settings import Settings
 from braidstream.streaming import clients
 from braidstream.streaming import topics as kafka_topics
 from braidstream.streaming.topics import TopicSpec
-
-_EMBEDDED = "This is the embedded broker: topics appear by themselves."
 
 
 @click.group()
@@ -41,15 +40,14 @@ def create(pipeline_name: str | None) -> None:
       PARTITIONS=12 REPLICATION_FACTOR=3 braidstream topics create
     """
     pipeline, settings, client, is_embedded = _connect(pipeline_name)
-    wanted = kafka_topics.specs(pipeline, settings)
+    wanted = _wanted(pipeline, settings, is_embedded)
     if is_embedded:
         producer: Any = clients.plain_producer(settings, settings.named("topics"))
-        kafka_topics.appear(producer, wanted)
-        click.echo(_EMBEDDED)
+        created = kafka_topics.appear(producer, wanted)
     else:
         created = kafka_topics.create(client, wanted, settings.replication_factor)
-        kafka_topics.check(client, wanted, settings)
-        click.echo(_created(created, wanted, settings.partitions))
+    kafka_topics.check(client, wanted, settings)
+    click.echo(_created(created, wanted))
     if settings.schema_registry_url is not None:
         click.echo(_register_schemas(pipeline, settings))
 
@@ -66,13 +64,10 @@ def check(pipeline_name: str | None) -> None:
       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 braidstream topics check
     """
     pipeline, settings, client, is_embedded = _connect(pipeline_name)
-    if is_embedded:
-        click.echo(_EMBEDDED)
-        return
-    wanted = kafka_topics.specs(pipeline, settings)
+    wanted = _wanted(pipeline, settings, is_embedded)
     if problems := _problems(client, wanted, settings):
         raise SettingsError("\n       ".join(problems))
-    click.echo(f"{_names(wanted)}: as they have to be, with {settings.partitions} partitions each.")
+    click.echo(f"{_names(wanted)}: as they have to be, with {wanted[0].partitions} partitions each.")
 
 
 def _connect(pipeline_name: str | None) -> tuple[Pipeline[Any], Settings, AdminClient, bool]:
@@ -83,9 +78,15 @@ def _connect(pipeline_name: str | None) -> tuple[Pipeline[Any], Settings, AdminC
     return pipeline, settings, client, kafka_topics.is_embedded(kafka_topics.await_broker(client, settings))
 
 
-def _created(created: Sequence[str], wanted: Sequence[TopicSpec], partitions: int) -> str:
+def _wanted(pipeline: Pipeline[Any], settings: Settings, is_embedded: bool) -> list[TopicSpec]:
+    """The topics of the pipeline. The embedded broker has its own number of partitions, and no settings of topics."""
+    wanted = kafka_topics.specs(pipeline, settings)
+    return [TopicSpec(spec.name, PARTITIONS, {}) for spec in wanted] if is_embedded else wanted
+
+
+def _created(created: Sequence[str], wanted: Sequence[TopicSpec]) -> str:
     there = [spec for spec in wanted if spec.name not in created]
-    parts = [f"Created {', '.join(created)} with {partitions} partitions each."] if created else []
+    parts = [f"Created {', '.join(created)} with {wanted[0].partitions} partitions each."] if created else []
     parts += [f"{_names(there)}: there already."] if there else []
     return "\n".join(parts)
 

@@ -227,7 +227,9 @@ class Inbox:
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             self._log.error("this worker was too slow and lost its partitions", detail=error.str())
         elif is_lasting(error):
-            raise FatalError(f"{message.topic() or 'consumer'}: {error.str()}")
+            unknown = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+            advice = "; create it with `braidstream topics create --pipeline …`" if unknown else ""
+            raise FatalError(f"{message.topic() or 'consumer'}: {error.str()}{advice}")
         else:
             self._log.warning("consumer", detail=error.str())
 

@@ -51,10 +51,15 @@ def specs(pipeline: Pipeline[Any], settings: Settings) -> list[TopicSpec]:
     ]
 
 
-def appear(producer: Producer, wanted: Sequence[TopicSpec]) -> None:
-    """Make the topics of an embedded broker: it has a topic from when a producer first asks for it."""
+def appear(producer: Producer, wanted: Sequence[TopicSpec]) -> list[str]:
+    """Make the topics of an embedded broker: it has a topic from when a producer first asks for it.
+
+    Returns the names of those that were missing.
+    """
+    there = producer.list_topics(timeout=_CALL_TIMEOUT).topics
     for spec in wanted:
         producer.list_topics(spec.name, timeout=_CALL_TIMEOUT)
+    return [spec.name for spec in wanted if spec.name not in there]
 
 
 def create(client: AdminClient, wanted: Sequence[TopicSpec], replication_factor: int | None) -> list[str]:
@@ -132,7 +137,7 @@ def check(
             break
         if clock() >= deadline:
             raise UnavailableError(
-                f"topics are missing: {', '.join(missing)}; create them with `braidstream topics create`"
+                f"topics are missing: {', '.join(missing)}; create them with `braidstream topics create --pipeline …`"
             )
         structlog.get_logger().warning("topics are missing", topics=missing)
         sleep(_POLL)

@@ -35,7 +35,10 @@ def test_topics_are_made_on_it_and_read_from_it() -> None:
     )
     done = command_line.run("broker", "sh", "-c", code)
 
-    assert (done.returncode, done.stdout) == (0, "This is the embedded broker: topics appear by themselves.\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "Created ride_started, predictions, decisions, decision_state, dead_letters with 4 partitions each.\n",
+    )
 
 
 def test_a_command_that_there_is_not() -> None:
@@ -110,3 +113,12 @@ def test_users_of_other_shells_are_told_to_activate_again(
     _, errors = shell(tmp_path, "zsh", "#!/bin/sh", **environment)
 
     assert ("Activate your virtual environment again" in errors) == is_told
+
+
+def test_a_worker_whose_topics_are_missing_says_how_to_make_them() -> None:
+    done = command_line.run(
+        "broker", sys.executable, "-m", "decision_service", settings={"EXPECTED_MODELS": "speed", "LOG_FORMAT": "json"}
+    )
+
+    assert done.returncode == 1
+    assert "Unknown topic or partition; create it with `braidstream topics create --pipeline" in done.stderr

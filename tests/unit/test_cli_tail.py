@@ -145,7 +145,23 @@ def test_a_broker_that_does_not_answer_is_told(command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["create", "check"])
-def test_the_embedded_broker_needs_no_topics(settings: dict[str, str], command: str) -> None:
-    done = command_line.run("topics", command, settings=settings)
-    assert (done.returncode, done.stdout) == (0, "This is the embedded broker: topics appear by themselves.\n")
+def test_topics_of_the_embedded_broker_are_made_and_told() -> None:
+    with EmbeddedBroker() as broker:
+        settings = {**broker.environment, "TOPIC_PREFIX": "x."}
+        broker.create(["x.decisions"])
+        before = command_line.run("topics", "check", settings=settings)
+        made = command_line.run("topics", "create", settings=settings)
+        after = command_line.run("topics", "check", settings=settings)
+
+    assert before.returncode == 2
+    assert "topic x.predictions is missing: create it with `braidstream topics create" in before.stderr
+    assert (made.returncode, made.stdout) == (
+        0,
+        "Created x.ride_started, x.predictions, x.decision_state, x.dead_letters with 4 partitions each.\n"
+        "x.decisions: there already.\n",
+    )
+    assert (after.returncode, after.stdout) == (
+        0,
+        "x.ride_started, x.predictions, x.decisions, x.decision_state, x.dead_letters: as they have to be, with 4 "
+        "partitions each.\n",
+    )
