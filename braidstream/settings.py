@@ -109,7 +109,10 @@ class Settings(BaseSettings):
         """The brokers' addresses; raises `SettingsError` when there are none."""
         servers = self.kafka.get("bootstrap.servers")
         if not servers:
-            raise SettingsError("KAFKA_BOOTSTRAP_SERVERS is not set: give the broker's address, as in localhost:9092")
+            raise SettingsError(
+                "KAFKA_BOOTSTRAP_SERVERS is not set: give the broker's address, as in localhost:9092, or start a shell "
+                "with a broker of its own by `braidstream broker`"
+            )
         return servers
 
     def named(self, name: str) -> str:

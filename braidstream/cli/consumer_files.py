@@ -92,18 +92,20 @@ def test_an_event_gives_a_prediction() -> None:
         model="$name",
     )
 
-    [prediction] = kit.send(EVENT)
+    predictions = kit.send(EVENT)
 
+    assert kit.dead_letters == []
+    [prediction] = predictions
     assert prediction.subject_id == EVENT.$key
     assert prediction.value == $value
-    assert kit.dead_letters == []
 ''')
 
 
 class _Choice(NamedTuple):
-    """The fields that become features, how one becomes a column, and what the rows hold in words."""
+    """The fields that become features, their kind, how one becomes a column, and what the rows hold in words."""
 
     fields: tuple[str, ...]
+    kind: str
     column: str
     rows: str
 
@@ -152,13 +154,24 @@ def consumer_files(name: str, address: str, pipeline: Pipeline[Any], example: Ma
     return {"__init__.py": "", **files}
 
 
+def left_out(pipeline: Pipeline[Any]) -> str:
+    """A sentence on the fields, besides the key, that are no features of a new consumer; empty when all are."""
+    model, key = pipeline.subjects.event_type.model, pipeline.subjects.key
+    choice = _choice(model, key)
+    others = [field for field in model.model_fields if field not in {key, *choice.fields}]
+    return f"Not among its features, being no {choice.kind}: {', '.join(others)}." if others else ""
+
+
 def _choice(model: type[BaseModel], key: str) -> _Choice:
     kinds = {field: known.kind for field, known in (field_types(model) or {}).items() if field != key}
     if numbers := tuple(field for field, kind in kinds.items() if kind in _NUMBERS):
-        return _Choice(numbers, "events[name]", "One row an event, one column a name; NaN for what is missing.")
+        return _Choice(
+            numbers, "number", "events[name]", "One row an event, one column a name; NaN for what is missing."
+        )
     if texts := tuple(field for field, kind in kinds.items() if kind == "str"):
         return _Choice(
             texts,
+            "text",
             '[len(text or "") for text in events[name]]',
             "One row an event: how long each text is, in characters.",
         )

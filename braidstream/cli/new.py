@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from braidstream.cli import plugins
-from braidstream.cli.consumer_files import OUTCOME, consumer_files
+from braidstream.cli.consumer_files import OUTCOME, consumer_files, left_out
 from braidstream.errors import SettingsError
+from braidstream.models.folder import is_model
 
 
 @click.group()
@@ -52,10 +53,10 @@ def consumer(name: str, pipeline_name: str | None, example: Path | None) -> None
     except OSError as error:
         raise SettingsError(f"{folder} cannot be written: {error.strerror}") from error
     fields = ", ".join(pipeline.subjects.event_type.model.model_fields)
+    wrote = f"Wrote {', '.join(f'{name}/{file}' for file in files)}, for the pipeline {address}."
+    click.echo("\n".join(filter(None, (wrote, left_out(pipeline)))))
     click.echo(
-        f"Wrote {', '.join(f'{name}/{file}' for file in files)}.\n"
-        "\n"
-        "Next:\n"
+        "\nNext:\n"
         f"  python -m pytest {name}\n"
         f"  python -m {name}.train FILE\n"
         f"  python -m {name}\n"
@@ -79,6 +80,8 @@ def _check_name(name: str, folder: Path) -> None:
         raise SettingsError(f"{name!r} is no name for a Python package: take letters, digits and _, as in speed")
     for there in (folder, folder.with_suffix(".py")):
         if there.exists():
-            raise SettingsError(f"{there.absolute()} is there already: nothing was written")
+            raise SettingsError(f"{there.absolute()} is there already, and nothing was written: choose another name")
+    if is_model(model := Path("models") / name):
+        raise SettingsError(f"{model} holds a model of that name: choose another name, or move the model away")
     if (found := find_spec(name)) is not None:
         raise SettingsError(f"{name} would hide the module that there is ({found.origin}): choose another name")

@@ -98,6 +98,9 @@ def test_what_is_written_passes_its_test_and_ruff_and_mypy(project: Path) -> Non
         written = new_consumer(*arguments)
         assert written.returncode == 0, written.stderr
     assert speed.stdout.startswith("Wrote speed/__init__.py, speed/features.py, speed/train.py, speed/__main__.py, ")
+    assert (
+        "for the pipeline rides.pipeline:RIDES.\nNot among its features, being no number: pickup_at.\n" in speed.stdout
+    )
     assert "ride_id, pickup_at, pickup_zone," in speed.stdout
 
     names = ("speed", "tone", "fraud")
@@ -113,16 +116,19 @@ def test_what_is_written_passes_its_test_and_ruff_and_mypy(project: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "why"),
     [
+        ("price", "models/price holds a model of that name: choose another name"),
         ("my-model", "'my-model' is no name for a Python package"),
         ("class", "'class' is no name for a Python package"),
         ("json", "json would hide the module that there is"),
         ("numpy", "numpy would hide the module that there is"),
-        ("post", "post is there already: nothing was written"),
-        ("tools", "tools.py is there already: nothing was written"),
+        ("post", "post is there already, and nothing was written: choose another name"),
+        ("tools", "tools.py is there already, and nothing was written: choose another name"),
     ],
 )
 def test_a_name_that_cannot_be_had_is_refused(project: Path, name: str, why: str) -> None:
     (project / "tools.py").touch()
+    (project / "models" / "price").mkdir(parents=True)
+    (project / "models" / "price" / "model.json").touch()
     before = sorted(project.rglob("*"))
 
     refused = new_consumer(name, "--pipeline", "rides")
