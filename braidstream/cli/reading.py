@@ -15,6 +15,8 @@ from braidstream.streaming.ports import Partition, is_lasting
 
 _AT_ONCE = 500
 _WAIT = 0.2
+_PATIENCE = 10.0
+"""Seconds after which a person is told that no broker answers, unless BROKER_TIMEOUT is set."""
 
 
 class TopicReader:
@@ -27,7 +29,8 @@ class TopicReader:
         self._consumer = consumer
         self._settings = settings
         self.name = name
-        metadata = topics.await_broker(clients.admin(settings), settings)
+        patience = {} if "broker_timeout" in settings.model_fields_set else {"broker_timeout": _PATIENCE}
+        metadata = topics.await_broker(clients.admin(settings), settings.model_copy(update=patience))
         self.is_embedded = topics.is_embedded(metadata)
         self.partitions = {topic: len(found.partitions) for topic, found in metadata.topics.items()}
         """How many each topic of the broker has."""

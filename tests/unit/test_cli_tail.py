@@ -145,6 +145,13 @@ def test_a_broker_that_does_not_answer_is_told(command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("setting", "limit"), [({}, "10"), ({"BROKER_TIMEOUT": "1.5"}, "1.5")])
+def test_a_person_does_not_wait_as_long_as_a_worker(setting: dict[str, str], limit: str) -> None:
+    done = command_line.run("tail", "decisions", settings={"KAFKA_BOOTSTRAP_SERVERS": "localhost:1", **setting})
+    assert done.returncode == 1
+    assert f"no broker answers at localhost:1 within {limit} s (BROKER_TIMEOUT)" in done.stderr
+
+
 def test_topics_of_the_embedded_broker_are_made_and_told() -> None:
     with EmbeddedBroker() as broker:
         settings = {**broker.environment, "TOPIC_PREFIX": "x."}
