@@ -20,6 +20,7 @@ OUTCOME = "outcome"
 """The column that a new consumer learns to predict."""
 
 _NUMBERS = frozenset({"int", "float", "bool"})
+_LARGEST = float(np.finfo(np.float32).max)
 
 _FEATURES = Template('''\
 """What the model $name is given to see of an event."""
@@ -72,7 +73,7 @@ _TEST = Template('''\
 
 $imports
 
-EVENT = $event.model_validate_json("""
+EVENT = $event.model_validate_json(r"""
 $example
 """)
 
@@ -96,7 +97,7 @@ def test_an_event_gives_a_prediction() -> None:
 
     assert kit.dead_letters == []
     [prediction] = predictions
-    assert prediction.subject_id == EVENT.$key
+    assert prediction.subject_id == $subject
     assert prediction.value == $value
 ''')
 
@@ -110,9 +111,12 @@ class _Choice(NamedTuple):
     rows: str
 
     def value(self, event: BaseModel, field: str) -> float:
-        """The feature of an event, as it is in the matrix."""
+        """The feature of an event, as it is in the matrix; raises `SettingsError` where that is no finite number."""
         value = getattr(event, field)
-        return float(np.float32(len(value) if isinstance(value, str) else value))
+        number = len(value) if isinstance(value, str) else value
+        if number is None or not abs(number) <= _LARGEST:
+            raise SettingsError(f"{field} is {value} in the example, and the test compares it: give it another value")
+        return float(np.float32(number))
 
 
 def consumer_files(name: str, address: str, pipeline: Pipeline[Any], example: Mapping[str, Any]) -> Mapping[str, str]:
@@ -123,7 +127,8 @@ def consumer_files(name: str, address: str, pipeline: Pipeline[Any], example: Ma
     """
     model, key = pipeline.subjects.event_type.model, pipeline.subjects.key
     choice = _choice(model, key)
-    event = example_of(model, {key: "one", **example})
+    has_text_key = (field_types(model) or {})[key].kind == "str"
+    event = example_of(model, {**({key: "one"} if has_text_key else {}), **example})
     module, _, attribute = address.partition(":")
     here, given = (module, attribute), (model.__module__, model.__name__)
     own = (f"{name}.features", "FEATURES")
@@ -133,7 +138,7 @@ def consumer_files(name: str, address: str, pipeline: Pipeline[Any], example: Ma
         "pipeline": attribute,
         "event": model.__name__,
         "outcome": OUTCOME,
-        "key": key,
+        "subject": f"EVENT.{key}" if has_text_key else f"str(EVENT.{key})",
         "names": _tuple(choice.fields),
         "column": choice.column,
         "rows": choice.rows,

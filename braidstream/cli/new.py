@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,5 +84,6 @@ def _check_name(name: str, folder: Path) -> None:
             raise SettingsError(f"{there.absolute()} is there already, and nothing was written: choose another name")
     if is_model(model := Path("models") / name):
         raise SettingsError(f"{model} holds a model of that name: choose another name, or move the model away")
-    if (found := find_spec(name)) is not None:
-        raise SettingsError(f"{name} would hide the module that there is ({found.origin}): choose another name")
+    # Of a module that is running, such as __main__, find_spec may fail.
+    if name in sys.modules or find_spec(name) is not None:
+        raise SettingsError(f"{name} would hide the module that there is: choose another name")

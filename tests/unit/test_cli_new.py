@@ -43,6 +43,12 @@ class Knock(Event):
     knock_id: str
 
 
+class Item(Event):
+    item_id: int
+    title: str
+    price: float | None = None
+
+
 E = TypeVar("E", bound=Event)
 
 
@@ -53,12 +59,14 @@ def _pipeline(model: type[E], name: str, key: str) -> Pipeline[E]:
 LETTERS = _pipeline(Letter, "letter", "letter_id")
 TICKETS = _pipeline(Ticket, "ticket", "ticket_id")
 KNOCKS = _pipeline(Knock, "knock", "knock_id")
+ITEMS = _pipeline(Item, "item", "item_id")
 """
 TIME = {"type": "long", "logicalType": "timestamp-millis"}
 SCHEMAS: dict[str, dict[str, Any]] = {
     "letter": {"letter_id": "string", "text": ["null", "string"], "written_at": TIME},
     "ticket": {"ticket_id": "string", "zone": "int", "price": ["null", "double"]},
     "knock": {"knock_id": "string"},
+    "item": {"item_id": "long", "title": "string", "price": ["null", "double"]},
 }
 
 
@@ -89,11 +97,14 @@ def python(project: Path, *arguments: str) -> None:
 
 def test_what_is_written_passes_its_test_and_ruff_and_mypy(project: Path) -> None:
     (project / "ticket.json").write_text('{"ticket_id": "t-1"}')
+    item = {"title": 'say "hi"\n\\ "" """'}
+    (project / "item.json").write_text(json.dumps(item))
 
     speed = new_consumer("speed", "--pipeline", "rides")
     for arguments in (
         ["tone", "--pipeline", "post.pipeline:LETTERS"],
         ["fraud", "--pipeline", "post.pipeline:TICKETS", "--example", "ticket.json"],
+        ["shelf", "--pipeline", "post.pipeline:ITEMS", "--example", "item.json"],
     ):
         written = new_consumer(*arguments)
         assert written.returncode == 0, written.stderr
@@ -103,7 +114,7 @@ def test_what_is_written_passes_its_test_and_ruff_and_mypy(project: Path) -> Non
     )
     assert "ride_id, pickup_at, pickup_zone," in speed.stdout
 
-    names = ("speed", "tone", "fraud")
+    names = ("speed", "tone", "fraud", "shelf")
     assert (
         '"pickup_zone",\n    "dropoff_zone",\n    "trip_distance",' in (project / "speed" / "features.py").read_text()
     )
@@ -121,6 +132,7 @@ def test_what_is_written_passes_its_test_and_ruff_and_mypy(project: Path) -> Non
         ("class", "'class' is no name for a Python package"),
         ("json", "json would hide the module that there is"),
         ("numpy", "numpy would hide the module that there is"),
+        ("__main__", "__main__ would hide the module that there is"),
         ("post", "post is there already, and nothing was written: choose another name"),
         ("tools", "tools.py is there already, and nothing was written: choose another name"),
     ],
@@ -147,12 +159,16 @@ def test_a_name_that_cannot_be_had_is_refused(project: Path, name: str, why: str
             "no Ticket can be made up for the test (ticket_id: String should match",
         ),
         (["--pipeline", "post.pipeline:NONE"], "the module post.pipeline has no NONE"),
+        (["--pipeline", "post.pipeline:ITEMS", "--example", "null.json"], "price is None in the example, and the test"),
+        (["--pipeline", "post.pipeline:ITEMS", "--example", "nan.json"], "price is nan in the example, and the test"),
         (["--example", "none.json"], "none.json cannot be read"),
         (["--example", "list.json"], "list.json is no JSON object"),
     ],
 )
 def test_what_it_cannot_write_leaves_nothing(project: Path, arguments: list[str], why: str) -> None:
     (project / "list.json").write_text("[]")
+    (project / "null.json").write_text('{"price": null}')
+    (project / "nan.json").write_text('{"price": NaN}')
 
     refused = new_consumer("tone", *arguments)
 
