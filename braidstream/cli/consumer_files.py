@@ -127,7 +127,7 @@ def consumer_files(name: str, address: str, pipeline: Pipeline[Any], example: Ma
     """
     model, key = pipeline.subjects.event_type.model, pipeline.subjects.key
     choice = _choice(model, key)
-    has_text_key = (field_types(model) or {})[key].kind == "str"
+    has_text_key = _kinds(model)[key] == "str"
     event = example_of(model, {**({key: "one"} if has_text_key else {}), **example})
     module, _, attribute = address.partition(":")
     here, given = (module, attribute), (model.__module__, model.__name__)
@@ -167,8 +167,12 @@ def left_out(pipeline: Pipeline[Any]) -> str:
     return f"Not among its features, being no {choice.kind}: {', '.join(others)}." if others else ""
 
 
+def _kinds(model: type[BaseModel]) -> Mapping[str, str]:
+    return {field: known.kind for field, known in (field_types(model) or {}).items()}
+
+
 def _choice(model: type[BaseModel], key: str) -> _Choice:
-    kinds = {field: known.kind for field, known in (field_types(model) or {}).items() if field != key}
+    kinds = {field: kind for field, kind in _kinds(model).items() if field != key}
     if numbers := tuple(field for field, kind in kinds.items() if kind in _NUMBERS):
         return _Choice(
             numbers, "number", "events[name]", "One row an event, one column a name; NaN for what is missing."

@@ -26,8 +26,8 @@ class FeatureSet(Generic[E]):
     """Named features of one type of event, the same in training and in scoring.
 
     `build` takes the columns of n events, n above 0, and returns a matrix of shape (n, len(names)), its columns in the
-    order of `names`. Of kind "number" it is one of single-precision numbers. Of kind "text" it is an object array of
-    strings, in which None becomes "".
+    order of `names`. Of kind "number" it is one of numbers, which become single-precision ones. Of kind "text" it is an
+    object array of strings, in which None becomes "".
     """
 
     names: tuple[str, ...]
@@ -53,7 +53,12 @@ class FeatureSet(Generic[E]):
             raise FatalError(f"build cannot make the features: {error}") from error
         if (shape := np.shape(matrix)) != (len(events), len(self.names)):
             raise FatalError(_misshapen(shape, len(events), self.names))
-        return _without_none(matrix) if self.kind == "text" else matrix
+        return _without_none(matrix) if self.kind == "text" else single_precision(matrix)
+
+
+def single_precision(matrix: Matrix) -> Matrix:
+    """The matrix with its numbers as models take them; one of another type is left as it is."""
+    return matrix.astype(np.float32, copy=False) if matrix.dtype.kind in "biuf" else matrix
 
 
 def _misshapen(shape: tuple[int, ...], rows: int, names: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from braidstream.errors import SettingsError, message_of
 from braidstream.models.export import save
-from braidstream.models.features import FeatureSet, Matrix
+from braidstream.models.features import FeatureSet, Matrix, single_precision
 from braidstream.models.folder import DataSummary, ModelCard
 from braidstream.models.measures import errors, probability_measures
 from braidstream.models.predictors import SklearnPredictor
@@ -76,19 +76,20 @@ def train(
     if classifies:
         _check_classes(name, data.target, split)
     _check_options(name, classifies, target_limit, thresholds or {})
+    matrix = single_precision(data.matrix)
     learned = data.target.astype(np.int64) if classifies else np.minimum(data.target, target_limit)
     # On two cores one thread is as fast as all of them on a quiet machine, and ten times as fast on a busy one.
-    with threadpool_limits(limits=1), _failures_named(name, features, data.matrix, split):
-        early = clone(estimator).fit(data.matrix[:split], learned[:split])
-        final = clone(estimator).fit(data.matrix, learned)
-        predicted = SklearnPredictor(early)(data.matrix[split:])
+    with threadpool_limits(limits=1), _failures_named(name, features, matrix, split):
+        early = clone(estimator).fit(matrix[:split], learned[:split])
+        final = clone(estimator).fit(matrix, learned)
+        predicted = SklearnPredictor(early)(matrix[split:])
     actual = data.target[split:]
     return save(
         folder,
         name=name,
         estimator=final,
         features=features,
-        rows=data.matrix[split:],
+        rows=matrix[split:],
         schema_id=schema_id,
         metrics=probability_measures(actual, predicted, thresholds or {}) if classifies else errors(actual, predicted),
         data=data.summary(),

@@ -160,7 +160,10 @@ def test_a_name_that_cannot_be_had_is_refused(project: Path, name: str, why: str
         ),
         (["--pipeline", "post.pipeline:NONE"], "the module post.pipeline has no NONE"),
         (["--pipeline", "post.pipeline:ITEMS", "--example", "null.json"], "price is None in the example, and the test"),
-        (["--pipeline", "post.pipeline:ITEMS", "--example", "nan.json"], "price is nan in the example, and the test"),
+        (
+            ["--pipeline", "post.pipeline:ITEMS", "--example", "huge.json"],
+            "price is 1e+300 in the example, and the test",
+        ),
         (["--example", "none.json"], "none.json cannot be read"),
         (["--example", "list.json"], "list.json is no JSON object"),
     ],
@@ -168,7 +171,7 @@ def test_a_name_that_cannot_be_had_is_refused(project: Path, name: str, why: str
 def test_what_it_cannot_write_leaves_nothing(project: Path, arguments: list[str], why: str) -> None:
     (project / "list.json").write_text("[]")
     (project / "null.json").write_text('{"price": null}')
-    (project / "nan.json").write_text('{"price": NaN}')
+    (project / "huge.json").write_text('{"price": 1e300}')
 
     refused = new_consumer("tone", *arguments)
 

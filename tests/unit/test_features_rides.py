@@ -60,6 +60,14 @@ def test_no_rides_make_an_empty_matrix() -> None:
     assert DURATION.matrix([]).shape == (0, 6)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.bool_])
+def test_numbers_become_single_precision(dtype: type[Any]) -> None:
+    features: FeatureSet[RideStarted] = FeatureSet(("one",), lambda rides: np.ones((rides.rows, 1), dtype))
+    matrix = features.matrix([ride()])
+    assert matrix.dtype == np.float32
+    assert matrix.tolist() == [[1]]
+
+
 def wrong_columns(rides: Columns) -> Matrix:
     return np.ones((rides.rows, 2), np.float32)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -57,6 +58,14 @@ def test_the_card_tells_the_data_apart(tmp_path: Path) -> None:
     assert card.data.sha256 == DATA.summary().sha256
     assert replace(DATA, target=DATA.target + 1).summary().sha256 != card.data.sha256
     assert replace(DATA, matrix=DATA.matrix + 1).summary().sha256 != card.data.sha256
+
+
+def test_a_model_of_double_precision_numbers_is_exported(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random((100, 1))
+    data = TrainingData(rows, np.sin(9 * rows[:, 0]))  # type: ignore[arg-type]
+    estimator = HistGradientBoostingRegressor(max_iter=5)
+    card = train("price", estimator, FEATURES, data, tmp_path / "price", schema_id=7)
+    assert (card.served_by, card.not_exported) == ("onnx", None)
 
 
 def test_too_few_rows_are_refused(tmp_path: Path) -> None:
