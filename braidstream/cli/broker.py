@@ -25,6 +25,9 @@ true
 _READ_THEIR_OWN = frozenset({"fish", "zsh"})
 """Shells that cannot be told so; the user is."""
 
+_ENDS_SHELLS = signal.SIGHUP
+"""An interactive shell takes no notice of SIGTERM."""
+
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
@@ -52,20 +55,24 @@ def _shell(environment: Mapping[str, str]) -> int:
     if name in _READ_THEIR_OWN and os.environ.get("VIRTUAL_ENV"):
         click.echo("Activate your virtual environment again if `python` is another here.", err=True)
     if name != "bash":
-        return _run((shell,), environment)
+        return _run((shell,), environment, _ENDS_SHELLS)
     with tempfile.NamedTemporaryFile("w", prefix="braidstream-", suffix=".bashrc") as file:
         file.write(_BASHRC)
         file.flush()
-        return _run((shell, "--rcfile", file.name), environment)
+        return _run((shell, "--rcfile", file.name), environment, _ENDS_SHELLS)
 
 
-def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> int:
-    """The command's exit code. Ctrl-C is the command's to hear."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+def _run(command: tuple[str, ...], environment: Mapping[str, str], ending: signal.Signals = signal.SIGTERM) -> int:
+    """The command's exit code. Ctrl-C is the command's to hear; SIGTERM ends it, by the signal `ending`."""
+    interrupt = signal.signal(signal.SIGINT, lambda *_: None)
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
-        code = subprocess.run(command, env={**os.environ, **environment}, check=False).returncode  # noqa: S603 - the user's
+        process = subprocess.Popen(command, env={**os.environ, **environment})  # noqa: S603 - the user's
+        signal.signal(signal.SIGTERM, lambda *_: process.send_signal(ending))
+        code = process.wait()
     except OSError as error:
         raise SettingsError(f"{command[0]} cannot be run: {error.strerror}") from error
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminate)
+        signal.signal(signal.SIGINT, interrupt)
     return code if code >= 0 else 128 - code

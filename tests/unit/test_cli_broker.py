@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -46,6 +47,44 @@ def test_a_command_that_there_is_not() -> None:
 
     assert done.returncode == 2
     assert done.stderr == "Error: no-such-command-of-a-test cannot be run: No such file or directory\n"
+
+
+WAIT = """
+import signal, sys
+def stop(*_):
+    print("stopped", flush=True)
+    sys.exit(5)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def test_a_command_ends_when_its_broker_is_told_to() -> None:
+    with command_line.started("broker", sys.executable, "-c", WAIT, settings={}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+
+    assert (process.returncode, output) == (5, "stopped\n")
+
+
+def test_a_shell_ends_when_its_broker_is_told_to(tmp_path: Path) -> None:
+    executable(tmp_path / "bash", BASH)
+    reader, writer = os.pipe()
+    os.write(writer, b"echo ready\n")
+    with command_line.started(
+        "broker", settings={"SHELL": str(tmp_path / "bash"), "HOME": str(tmp_path)}, stdin=reader
+    ) as process:
+        os.close(reader)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        process.communicate(timeout=60)
+    os.close(writer)
+
+    assert process.returncode == 128 + signal.SIGHUP
 
 
 def test_without_a_command_it_is_a_shell() -> None:
