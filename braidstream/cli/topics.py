@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from braidstream import logs
 from braidstream.cli import plugins
-from braidstream.embedded import PARTITIONS
+from braidstream.embedded import PARTITIONS, appear
 from braidstream.errors import SettingsError
 from braidstream.pipelines import Pipeline
 from braidstream.registry import schemas_for
@@ -43,7 +43,7 @@ def create(pipeline_name: str | None) -> None:
     wanted = _wanted(pipeline, settings, is_embedded)
     if is_embedded:
         producer: Any = clients.plain_producer(settings, settings.named("topics"))
-        created = kafka_topics.appear(producer, wanted)
+        created = appear(producer, [spec.name for spec in wanted])
     else:
         created = kafka_topics.create(client, wanted, settings.replication_factor)
     kafka_topics.check(client, wanted, settings)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -49,17 +49,6 @@ def specs(pipeline: Pipeline[Any], settings: Settings) -> list[TopicSpec]:
         TopicSpec(settings.named(state.name), settings.partitions, {**state.config, **larger}, read[:1]),
         TopicSpec(settings.named(pipeline.dead_letters), settings.partitions, larger, read),
     ]
-
-
-def appear(producer: Producer, wanted: Sequence[TopicSpec]) -> list[str]:
-    """Make the topics of an embedded broker: it has a topic from when a producer first asks for it.
-
-    Returns the names of those that were missing.
-    """
-    there = producer.list_topics(timeout=_CALL_TIMEOUT).topics
-    for spec in wanted:
-        producer.list_topics(spec.name, timeout=_CALL_TIMEOUT)
-    return [spec.name for spec in wanted if spec.name not in there]
 
 
 def create(client: AdminClient, wanted: Sequence[TopicSpec], replication_factor: int | None) -> list[str]:

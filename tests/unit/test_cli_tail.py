@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 
 from braidstream.avro import write
 from braidstream.cli.reading import read
-from braidstream.embedded import EMBEDDED_PROPERTIES, PARTITIONS, EmbeddedBroker
+from braidstream.embedded import PARTITIONS, EmbeddedBroker, appear
 from braidstream.errors import UnavailableError
 from braidstream.settings import Settings
 from braidstream.streaming import clients
@@ -27,9 +27,11 @@ NOWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "localhost:1", "BROKER_TIMEOUT": "1"}
 def settings() -> Iterator[dict[str, str]]:
     """An embedded broker on which 20 rides, one dead letter and an empty topic are found under a prefix."""
     with EmbeddedBroker() as broker:
-        broker.create([f"x.{topic}" for topic in ("ride_started", "dead_letters", "decisions")])
-        found = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "TOPIC_PREFIX": "x.", "LOG_FORMAT": "console"}
-        found |= {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in EMBEDDED_PROPERTIES.items()}
+        appear(
+            Producer({"bootstrap.servers": broker.bootstrap_servers}),
+            [f"x.{topic}" for topic in ("ride_started", "dead_letters", "decisions")],
+        )
+        found = {**broker.environment, "TOPIC_PREFIX": "x.", "LOG_FORMAT": "console"}
         send(found, [f"ride-{number}" for number in range(RIDES_THERE)])
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
         producer.produce(
@@ -155,7 +157,7 @@ def test_a_person_does_not_wait_as_long_as_a_worker(setting: dict[str, str], lim
 def test_topics_of_the_embedded_broker_are_made_and_told() -> None:
     with EmbeddedBroker() as broker:
         settings = {**broker.environment, "TOPIC_PREFIX": "x."}
-        broker.create(["x.decisions"])
+        appear(Producer({"bootstrap.servers": broker.bootstrap_servers}), ["x.decisions"])
         before = command_line.run("topics", "check", settings=settings)
         made = command_line.run("topics", "create", settings=settings)
         after = command_line.run("topics", "check", settings=settings)

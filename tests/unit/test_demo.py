@@ -17,8 +17,13 @@ import polars as pl
 import pytest
 
 from braidstream.demo import Seen, tally
+from braidstream.demo.broker import open_broker
+from braidstream.demo.show import Show
+from braidstream.embedded import EmbeddedBroker
+from braidstream.streaming import clients, topics
 from producer.sample import write_sample
 from rides.demo.summary import summarize
+from rides.pipeline import RIDES
 from schemas.decision import Decision
 from schemas.prediction import Prediction
 
@@ -92,6 +97,22 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, trips: Path, numb
     deadline = time.monotonic() + 10
     while any(alive(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlives the demo"
+
+
+def test_an_embedded_broker_that_is_there_already_is_taken_as_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with EmbeddedBroker() as there:
+        monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", there.bootstrap_servers)
+        monkeypatch.setenv("BROKER_TIMEOUT", "1")
+        monkeypatch.setenv("PARTITIONS", "7")
+        with open_broker(RIDES, Show()) as broker:
+            found = clients.admin(broker.settings).list_topics(timeout=10).topics
+
+    assert "broker: librdkafka's embedded one, at least once" in capsys.readouterr().err
+    assert {spec.name for spec in topics.specs(RIDES, broker.settings)} <= found.keys()
+    assert {len(topic.partitions) for topic in found.values()} == {broker.settings.partitions}
+    assert broker.environment == there.environment
 
 
 def test_a_wrong_file_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from braidstream.cli import letter_views, main
 from braidstream.cli.letters import Selection, place, time
 from braidstream.cli.records import Record, Undecoded
 from braidstream.cli.resending import Outlook, Step
-from braidstream.embedded import EMBEDDED_PROPERTIES, EmbeddedBroker
+from braidstream.embedded import EmbeddedBroker, appear
 from braidstream.errors import PoisonRecord
 from braidstream.streaming.dead_letters import PREFIX, REPLAY, dead_letter
 from braidstream.streaming.replay import Letter, Place
@@ -263,9 +263,8 @@ def test_wrong_arguments_get_a_sentence(arguments: list[str], sentence: str) -> 
 def settings() -> Iterator[dict[str, str]]:
     """An embedded broker with three dead letters: an event for two groups, and what is no event."""
     with EmbeddedBroker() as broker:
-        broker.create(["x.ride_started", "x.dead_letters"])
-        found = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "TOPIC_PREFIX": "x.", "LOG_FORMAT": "console"}
-        found |= {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in EMBEDDED_PROPERTIES.items()}
+        appear(Producer({"bootstrap.servers": broker.bootstrap_servers}), ["x.ride_started", "x.dead_letters"])
+        found = {**broker.environment, "TOPIC_PREFIX": "x.", "LOG_FORMAT": "console"}
         schema = RIDES.subjects.event_type.latest
         fields = {"pickup_zone": 1, "dropoff_zone": 2, "pickup_at": 0, "trip_distance": 1.5, "passenger_count": None}
         event = write(schema.local_id, schema, {**fields, "ride_id": "ride-1"})

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from braidstream.avro import Codec, LocalSchemas
 from braidstream.column_writer import Column
-from braidstream.embedded import EMBEDDED_PROPERTIES, PARTITIONS, EmbeddedBroker
+from braidstream.embedded import PARTITIONS, EmbeddedBroker, appear, properties_at
 from braidstream.errors import FatalError
 from braidstream.settings import Settings
 from braidstream.writer import open_writer
@@ -27,18 +27,18 @@ PATIENCE = 30.0
 @pytest.fixture
 def broker() -> Iterator[EmbeddedBroker]:
     with EmbeddedBroker() as opened:
-        opened.create([TOPIC])
+        appear(Producer({"bootstrap.servers": opened.bootstrap_servers}), [TOPIC])
         yield opened
 
 
 def settings(broker: EmbeddedBroker, **kafka: str) -> Settings:
-    properties = {"bootstrap.servers": broker.bootstrap_servers, **EMBEDDED_PROPERTIES, **kafka}
+    properties = {**properties_at(broker.bootstrap_servers), **kafka}
     return Settings(kafka=properties, partitions=PARTITIONS, broker_timeout=PATIENCE)
 
 
 def sent(broker: EmbeddedBroker, count: int) -> dict[bytes | None, RideStarted]:
     """The events on the topic by their keys, once there are so many."""
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": "test", **EMBEDDED_PROPERTIES})
+    consumer = Consumer({**properties_at(broker.bootstrap_servers), "group.id": "test"})
     consumer.assign([TopicPartition(TOPIC, number, 0) for number in range(PARTITIONS)])
     messages = [consumer.consume(1, PATIENCE) for _ in range(count)]
     assert consumer.consume(1, 0.1) == []
@@ -74,7 +74,7 @@ def test_columns_are_encoded_as_events_are(broker: EmbeddedBroker) -> None:
 
 
 def test_only_flat_schemas_are_written_from_columns(broker: EmbeddedBroker) -> None:
-    broker.create([RIDES.decisions.name])
+    appear(Producer({"bootstrap.servers": broker.bootstrap_servers}), [RIDES.decisions.name])
     with pytest.raises(TypeError, match="reasons cannot be written from a column"):
         open_writer(RIDES.decisions, settings(broker)).encode({"subject_id": []}, 0)
 
