@@ -1,7 +1,8 @@
 """Machine-learning models on Kafka: all that an application needs to name.
 
 Further public modules are `braidstream.training` (making models), `braidstream.testing` (the test kit), and for an
-application's own commands `braidstream.cli` and `braidstream.logs`. Everything else may change without notice.
+application's own commands `braidstream.cli`, `braidstream.logs` and `braidstream.demo`. Everything else may change
+without notice.
 
 A name is imported when it is first asked for, so that a program loads what it uses and no more.
 """

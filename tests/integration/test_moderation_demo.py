@@ -91,6 +91,7 @@ def assert_everything_was_seen(summary: Record) -> None:
     assert summary["quality"]["precision"] > 0.8
 
 
+@pytest.mark.long
 def test_the_demo_on_the_embedded_broker(folder: Path) -> None:
     assert_everything_was_seen(run_demo(folder, ENVIRONMENT))
 

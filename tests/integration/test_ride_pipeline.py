@@ -88,6 +88,7 @@ def test_a_real_month_becomes_predictions_and_decisions(with_registry: RidePipel
     assert read["prediction_id"] in {p.prediction_id for found in pipeline.predictions().values() for p in found}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_workers_joining_and_leaving_under_load(pipeline: RidePipeline, sample: Path, protocol: str) -> None:
     """Three workers of each model and two decision services, one after the other leaving and coming back."""

@@ -178,4 +178,4 @@ def ends(broker: FakeBroker, topic: str) -> dict[Partition, int]:
     return {Partition(topic, int(r.partition() or 0)): int(r.offset() or 0) + 1 for r in records}
 
 
-chaos = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+chaos = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
