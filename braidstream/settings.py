@@ -176,8 +176,8 @@ class WorkerSettings(Settings):
             raise SettingsError(f"KAFKA_MAX_POLL_INTERVAL_MS={value} is no number of milliseconds") from None
 
 
-_CENTURY = 3.2e9
-"""Seconds: a time further away than that does not fit what is kept of it."""
+_Seconds = Annotated[float, Field(gt=0, le=3.2e9)]
+"""At most a century: a time further away does not fit what is kept of it."""
 
 
 class ScoringSettings(WorkerSettings):
@@ -191,10 +191,8 @@ class ScoringSettings(WorkerSettings):
 class HandlerSettings(WorkerSettings):
     """What a consumer with a handler of its own needs besides; both are for handlers that handle a subject once."""
 
-    remember: float = Field(
+    remember: _Seconds = Field(
         default=86_400.0,
-        gt=0,
-        le=_CENTURY,
         description="Seconds that a subject is known to be handled, for its repeats.",
     )
     max_remembered: int = Field(
@@ -209,22 +207,16 @@ class DecisionSettings(WorkerSettings):
     """What a decision service needs besides."""
 
     expected_models: ModelNames = Field(description="Models that a decision waits for, separated by commas.")
-    decision_deadline: float = Field(
+    decision_deadline: _Seconds = Field(
         default=30.0,
-        gt=0,
-        le=_CENTURY,
         description="Seconds from the first sight of the subject's event to a decision without the missing.",
     )
-    deadline_grace: float = Field(
+    deadline_grace: _Seconds = Field(
         default=10.0,
-        gt=0,
-        le=_CENTURY,
         description="Seconds after a deadline from which a decision that still waits to be made is logged.",
     )
-    remember: float = Field(
+    remember: _Seconds = Field(
         default=3600.0,
-        gt=0,
-        le=_CENTURY,
         description="Seconds that a closed subject is known, for its repeats and late predictions.",
     )
     max_open: int = Field(

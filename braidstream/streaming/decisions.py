@@ -24,7 +24,7 @@ from braidstream.streaming.dead_letters import Addressed
 from braidstream.streaming.evidence_header import evidence_header, evidence_of
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.intake import Intake
-from braidstream.streaming.partition_states import PartitionStates
+from braidstream.streaming.partition_states import WHILE_ASKING, PartitionStates
 from braidstream.streaming.ports import Partition, partition_of
 from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work, counted, without_headers
 from braidstream.streaming.state_codecs import StateCodec
@@ -34,7 +34,6 @@ from schemas.prediction import Prediction
 _LEAST_PATIENCE = 0.02
 """Seconds: where thousands of subjects expire each second the loop would otherwise turn for each millisecond."""
 
-_FENCE_PATIENCE = 0.005
 _ENDED_AT_ONCE = 20_000
 """Subjects that the clock decides or forgets in one turn: a transaction that carried a million would run out."""
 DEADLINES = "deadlines"
@@ -138,8 +137,8 @@ class DecisionProcessor(Generic[E]):
 
     def patience(self) -> float:
         """Until the next deadline, or a little longer; not at all while state is being restored."""
-        busy = min(self._partitions.patience(), _FENCE_PATIENCE if self._fence.busy else float("inf"))
-        if busy <= _FENCE_PATIENCE:
+        busy = min(self._partitions.patience(), WHILE_ASKING if self._fence.busy else float("inf"))
+        if busy <= WHILE_ASKING:
             return busy
         expiries = [at for join in self._joins.values() if (at := join.next_expiry()) is not None]
         return max(_LEAST_PATIENCE, (min(expiries) - self._clock()) / 1000) if expiries else float("inf")
@@ -173,14 +172,12 @@ class DecisionProcessor(Generic[E]):
 
     def commit(self) -> None:
         """The changes are in the log."""
-        for join in self._joins.values():
-            join.commit()
+        self._partitions.commit()
         self._dead_letters.commit()
 
     def rollback(self) -> None:
         """Be as before the batch in hand; what is read again has yet to be proven read."""
-        for join in self._joins.values():
-            join.rollback()
+        self._partitions.rollback()
         self._dead_letters.rollback()
         self._fence.forget(self._partitions.owned)
         self._full = self._which_is_full()

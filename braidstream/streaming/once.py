@@ -13,7 +13,7 @@ from braidstream.deciding.memory import Memory
 from braidstream.errors import release
 from braidstream.streaming.changelog import Restore
 from braidstream.streaming.partition_states import PartitionStates
-from braidstream.streaming.ports import Partition, partition_of
+from braidstream.streaming.ports import Partition
 from braidstream.streaming.processor import HandledBatch, HandlerProcessor, Positions, Rest, Work, without_headers
 from braidstream.streaming.state_codecs import HandledCodec
 
@@ -72,7 +72,7 @@ class OnceProcessor(Generic[E]):
         What the batch before has staged counts: when that fails, this batch is undone with it.
         """
         now, subjects = self._clock(), self._subjects
-        self._partitions.check({partition_of(record) for record in records})
+        self._partitions.check(self._handler.partitions(records))
         batch = self._handler.handle(
             records, lambda record, subject_id: subjects[record.partition() or 0].includes(subject_id, now)
         )
@@ -93,14 +93,12 @@ class OnceProcessor(Generic[E]):
 
     def commit(self) -> None:
         """The changes are in the log."""
-        for subjects in self._subjects.values():
-            subjects.commit()
+        self._partitions.commit()
         self._handler.commit()
 
     def rollback(self) -> None:
         """Be as before the batch in hand."""
-        for subjects in self._subjects.values():
-            subjects.rollback()
+        self._partitions.rollback()
         self._handler.rollback()
 
     def waiting_for(self) -> str | None:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from braidstream.errors import RetriableError
 from braidstream.streaming.changelog import Restore
 from braidstream.streaming.ports import Partition
 
-S = TypeVar("S")
-T = TypeVar("T")
+WHILE_ASKING = 0.005
+"""Seconds to wait for records while the broker has yet to tell where a partition ends."""
 
-_WHILE_ASKING = 0.005
-"""Seconds to wait for records while the broker has yet to tell where a changelog ends."""
+
+class Staged(Protocol):
+    """A state whose changes are final when they are in the log."""
+
+    def commit(self) -> None:
+        """They are."""
+        ...
+
+    def rollback(self) -> None:
+        """They are not, and are undone."""
+        ...
+
+
+S = TypeVar("S", bound=Staged)
+T = TypeVar("T")
 
 
 class PartitionStates(Generic[S, T]):
@@ -75,11 +88,21 @@ class PartitionStates(Generic[S, T]):
         """Go on a little; the numbers that are ready with this. Raises `RetriableError`."""
         return self._restore.step() if self._restore.partitions else set()
 
+    def commit(self) -> None:
+        """The changes of every state are in the log."""
+        for state in self.by_number.values():
+            state.commit()
+
+    def rollback(self) -> None:
+        """None of them is."""
+        for state in self.by_number.values():
+            state.rollback()
+
     def patience(self) -> float:
         """Seconds for which nothing has to be restored when no record comes."""
         if self._restore.reading:
             return 0.0
-        return _WHILE_ASKING if self._restore.partitions else float("inf")
+        return WHILE_ASKING if self._restore.partitions else float("inf")
 
     def waiting_for(self) -> str | None:
         """What is being restored, in words."""

@@ -191,7 +191,7 @@ class HandledBatch:
     """
 
     taken: Sequence[Message]
-    batch: Addressed
+    addressed: Addressed
     indexes: Sequence[int]
     keys: Sequence[str]
     results: list[Result]
@@ -202,7 +202,7 @@ class HandledBatch:
     @property
     def records(self) -> Sequence[Message]:
         """The records that are for this group."""
-        return self.batch.records
+        return self.addressed.records
 
 
 class HandlerProcessor(Generic[E]):
@@ -262,12 +262,16 @@ class HandlerProcessor(Generic[E]):
         seconds = self._clock() - began
         return HandledBatch(records, batch, indexes, events.keys, list(results), errors, read - len(indexes), seconds)
 
+    def partitions(self, records: Sequence[Message]) -> set[Partition]:
+        """Those that the records came from."""
+        return {Partition(self._intake.name, number) for number in _partitions(records)}
+
     def work(self, handled: HandledBatch) -> Work:
         """What the handler gave for a batch, and its offsets; notes what failed."""
-        topic, records, skipped = self._intake.name, handled.records, handled.batch.skipped
+        topic, records, skipped = self._intake.name, handled.records, handled.addressed.skipped
         sources = [records[index] for index in handled.indexes]
-        outputs = list(_outputs(topic, sources, handled.results, handled.batch.have_headers))
-        work = Work(outputs, partitions={Partition(topic, number) for number in _partitions(handled.taken)})
+        outputs = list(_outputs(topic, sources, handled.results, handled.addressed.have_headers))
+        work = Work(outputs, partitions=self.partitions(handled.taken))
         work.counts["in"] = len(handled.taken)
         work.counts["out"] = len(outputs)
         if skipped:
@@ -280,7 +284,7 @@ class HandlerProcessor(Generic[E]):
 
     def finish(self, work: Work, handled: HandledBatch) -> None:
         """Add the dead letters; raises `FatalError` when they are too many."""
-        mine = counted(range(len(handled.records)), handled.batch.sent_back)
+        mine = counted(range(len(handled.records)), handled.addressed.sent_back)
         self._dead_letters.add(work, handled.records, handled.errors, {self._intake.name: mine})
 
     def commit(self) -> None:

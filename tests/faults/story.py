@@ -13,6 +13,7 @@ from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
 from tests.faults.checker import Model, Observed, Promise
 from tests.faults.reading import read_dead_letters, read_inputs, read_outputs
+from tests.unit.chaos import survive
 from tests.unit.events import ride
 
 DURATION, TIP = MODELS = ("duration", "tip")
@@ -110,13 +111,7 @@ class Story:
         self._run(kit)
 
     def _run(self, kit: Kit) -> None:
-        run: Callable[[], None] = kit.run
-        while True:
-            try:
-                run()
-                break
-            except FatalError:
-                run = lambda: kit.restart(crash=True)  # noqa: E731
+        survive(kit, kit.run)
         now = round(kit.now.timestamp() * 1000)
         for record in self._broker.records(RIDES.predictions.name):
             self._seen.setdefault((record.partition() or 0, record.offset() or 0), now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,13 @@ class Chaos:
     def write(self, number: int, part: str | None) -> None:
         raise NotImplementedError
 
-    def act(self, action: object) -> None:
+    def run(self, happens: Sequence[object]) -> None:
+        """Let it all happen."""
+        for action in happens:
+            self._act(action)
+        self.settle()
+
+    def _act(self, action: object) -> None:
         match action:
             case Send(parts):
                 for number, part in parts:
@@ -129,13 +135,13 @@ class Chaos:
             case Turns(counts):
                 for kit, count in zip(self._kits, counts, strict=True):
                     for _ in range(count):
-                        self._survive(kit, kit.worker.step)
+                        survive(kit, kit.worker.step)
             case Fail(call, error, done, skip):
                 self._broker.fail_next(call, ERRORS[error], done=done, skip=skip)
             case Expire():
                 self._expire(action)
             case Restart(worker, crash):
-                self._survive(self._kits[worker], lambda: self._restart(self._kits[worker], crash=crash))
+                survive(self._kits[worker], lambda: self._restart(self._kits[worker], crash=crash))
 
     def _restart(self, kit: Kit, *, crash: bool) -> None:
         """What was left open is ended by the broker, after a while."""
@@ -161,16 +167,17 @@ class Chaos:
         """Let everybody go on until nothing more happens, and what was planned to fail has failed."""
         for _ in range(10):
             for kit in self._kits:
-                self._survive(kit, kit.run)
+                survive(kit, kit.run)
 
-    def _survive(self, kit: Kit, run: Any) -> None:
-        """What ends a worker is for its supervisor, who starts a new one."""
-        while True:
-            try:
-                run()
-                break
-            except FatalError:
-                run = lambda: kit.restart(crash=True)  # noqa: E731
+
+def survive(kit: Kit, run: Callable[[], object]) -> None:
+    """What ends a worker is for its supervisor, who starts a new one."""
+    while True:
+        try:
+            run()
+            break
+        except FatalError:
+            run = lambda: kit.restart(crash=True)  # noqa: E731
 
 
 def ends(broker: FakeBroker, topic: str) -> dict[Partition, int]:

@@ -70,9 +70,7 @@ scorers = pytest.mark.parametrize("scorer", [ScorerKit, LateScorerKit], ids=["at
 )
 def test_every_ride_is_scored_exactly_once(scorer: type[ScorerKit[RideStarted]], happens: list[object]) -> None:
     world = ScoringChaos("exactly_once", scorer)
-    for action in happens:
-        world.act(action)
-    world.settle()
+    world.run(happens)
     world.check(repeats=False)
 
 
@@ -81,9 +79,7 @@ def test_every_ride_is_scored_exactly_once(scorer: type[ScorerKit[RideStarted]],
 @given(happens=plain_actions)
 def test_every_ride_is_scored_at_least_once(scorer: type[ScorerKit[RideStarted]], happens: list[object]) -> None:
     world = ScoringChaos("at_least_once", scorer)
-    for action in happens:
-        world.act(action)
-    world.settle()
+    world.run(happens)
     world.check(repeats=True)
 
 
@@ -136,9 +132,7 @@ class DecidingChaos(Chaos):
 
     def run(self, happens: Sequence[object]) -> None:
         """Let it all happen, and then every deadline pass."""
-        for action in happens:
-            self.act(action)
-        self.settle()
+        super().run(happens)
         for kit in self.kits:
             kit.sleep(200_000)
         self.settle()
@@ -218,9 +212,7 @@ def test_every_ride_is_handled_once(
     handlers: type[HandlerKit[RideStarted, Notification]], happens: list[object]
 ) -> None:
     world = HandlingChaos("exactly_once", handlers)
-    for action in happens:
-        world.act(action)
-    world.settle()
+    world.run(happens)
     world.check(repeats=False)
 
 
@@ -231,7 +223,5 @@ def test_every_ride_is_handled_at_least_once(
     handlers: type[HandlerKit[RideStarted, Notification]], happens: list[object]
 ) -> None:
     world = HandlingChaos("at_least_once", handlers)
-    for action in happens:
-        world.act(action)
-    world.settle()
+    world.run(happens)
     world.check(repeats=True)
