@@ -35,7 +35,7 @@ lock: ## resolve the dependencies again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --no-header -q --extra build pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-annotate --no-header -q --extra build --extra dev pyproject.toml -o requirements-dev.lock
+	  --no-annotate --no-header -q --extra build --extra dev --extra otel pyproject.toml -o requirements-dev.lock
 
 clean:
 	rm -rf .venv models examples/moderation/models
