@@ -11,7 +11,7 @@ demo-moderation: .venv/runtime.stamp ## videos in, decisions and notifications o
 	@cd examples/moderation && "$(CURDIR)/$(BIN)/python" -m moderation.demo $(if $(VIDEOS),--videos $(VIDEOS))
 
 test: .venv/dev.stamp ## everything that can be tested here
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --no-loadscope-reorder
 
 chaos: .venv/dev.stamp ## lose brokers and connections, then break everything for a while: make chaos [SECONDS=600] [SEED=n] [PROTOCOL=consumer] [GUARANTEE=at_least_once]
 	@$(BIN)/python -m pytest --long

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.containers import (
     Broker,
@@ -41,6 +43,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen[(item.get_closest_marker("long") is not None) == long].append(item)
     config.hook.pytest_deselected(items=chosen[False])
     items[:] = chosen[True]
+
+
+class _ByContainers(LoadScopeScheduling):
+    """Tests that share containers run in one process, those of another file in any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "kafka" if file.startswith(("tests/contract/", "tests/integration/")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByContainers:
+    """With `-n 2`, as `make test` runs them, one process is busy with Kafka and the other with everything else."""
+    return _ByContainers(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
