@@ -23,6 +23,9 @@ COMMANDS = "braidstream.commands"
 PIPELINES = "braidstream.pipelines"
 """Entry points of this group are `Pipeline` objects."""
 
+PIPELINE_VARIABLE = "BRAIDSTREAM_PIPELINE"
+"""What `--pipeline` is taken from where it is not given."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -169,6 +172,8 @@ def pipeline_option(function: F) -> F:
         "--pipeline",
         "pipeline_name",
         metavar="PIPELINE",
+        envvar=PIPELINE_VARIABLE,
+        show_envvar=True,
         help="An installed pipeline by its name, or one of this folder as module:ATTRIBUTE.",
     )(function)
 

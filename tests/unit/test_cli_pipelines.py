@@ -117,8 +117,10 @@ def test_any_topic_may_be_read_where_one_pipeline_is_installed() -> None:
 
 
 def test_the_command_line_imports_from_the_current_folder(project: Path) -> None:
-    wrong = command_line.run("tail", "x", "--pipeline", "parcels_of_a_test.pipeline:NONE", settings={})
+    named = command_line.run("tail", "x", "--pipeline", "parcels_of_a_test.pipeline:NONE", settings={})
+    set_once = command_line.run("tail", "x", settings={"BRAIDSTREAM_PIPELINE": "parcels_of_a_test.pipeline:NONE"})
 
-    assert wrong.returncode == 2
-    assert "the module parcels_of_a_test.pipeline has no NONE" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    for wrong in (named, set_once):
+        assert wrong.returncode == 2
+        assert "the module parcels_of_a_test.pipeline has no NONE" in wrong.stderr
+        assert "Traceback" not in wrong.stderr

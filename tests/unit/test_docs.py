@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError
 from pydantic.fields import FieldInfo
 
 from braidstream import cli, settings
+from braidstream.cli.plugins import PIPELINE_VARIABLE
 from braidstream.deciding.policy import Verdict
 from braidstream.settings import HandlerSettings, ScoringSettings, Settings, WorkerSettings
 from braidstream.streaming.dead_letters import REPLAY
@@ -177,7 +178,7 @@ def test_every_setting_that_is_named_exists(document: Path) -> None:
     named = {span.split("=")[0] for span in spans(document) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+(=.*)?", span)}
     named |= {name for variables, _ in commands(document) for name in variables}
     known = {name.upper() for kind in (ScoringSettings, RideDecisionSettings) for name in kind.model_fields}
-    known |= {*re.findall(r"\$\{(\w+)", COMPOSE), "CI"} | NO_SETTINGS
+    known |= {*re.findall(r"\$\{(\w+)", COMPOSE), "CI", PIPELINE_VARIABLE} | NO_SETTINGS
 
     assert {name for name in named - known if not name.startswith("KAFKA_")} == set()
 
