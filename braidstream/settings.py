@@ -11,12 +11,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from braidstream.errors import SettingsError
 
-ModelNames = Annotated[tuple[str, ...], NoDecode]
+
+def _split(value: object) -> object:
+    return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+
+ModelNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Names separated by commas in the environment."""
 
 Guarantee = Literal["exactly_once", "at_least_once"]
@@ -231,11 +236,6 @@ class DecisionSettings(WorkerSettings):
         description="Closed subjects of a worker, of half a kilobyte each, at which it forgets the oldest before "
         "`REMEMBER` is over.",
     )
-
-    @field_validator("expected_models", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("expected_models")
     @classmethod

@@ -22,6 +22,7 @@ _COMMANDS = {
     "new": "braidstream.cli.new:new",
     "tail": "braidstream.cli.tail:tail",
     "topics": "braidstream.cli.topics:topics",
+    "trace": "braidstream.cli.trace:trace",
 }
 
 

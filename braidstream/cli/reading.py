@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from copy import copy
+from datetime import datetime
+from typing import Any, Self
 
 from confluent_kafka import KafkaException, Message, TopicPartition
 
@@ -14,9 +16,19 @@ from braidstream.streaming import clients, topics
 from braidstream.streaming.ports import Partition, is_lasting
 
 _AT_ONCE = 500
+_GROWTH = 4
 _WAIT = 0.2
 _PATIENCE = 10.0
 """Seconds after which a person is told that no broker answers, unless BROKER_TIMEOUT is set."""
+
+
+def stretch_reader(settings: Settings, name: str) -> Any:
+    """A `clients.reader` for stretches that have an end: the broker does not keep it waiting there for more to come.
+
+    Its next question would wait too: a broker answers those of one connection in order.
+    """
+    quick = settings.model_copy(update={"kafka": {"fetch.wait.max.ms": "10", **settings.kafka}})
+    return clients.reader(quick, settings.named(name))
 
 
 class TopicReader:
@@ -34,9 +46,14 @@ class TopicReader:
         self.is_embedded = topics.is_embedded(metadata)
         self.partitions = {topic: len(found.partitions) for topic, found in metadata.topics.items()}
         """How many each topic of the broker has."""
-        if name not in self.partitions:
-            there = ", ".join(sorted(other for other in self.partitions if not other.startswith("__"))) or "none"
-            raise SettingsError(f"there is no topic {name} at {settings.bootstrap_servers}; the topics are: {there}")
+        self._require(name)
+
+    def of(self, name: str) -> Self:
+        """The same for another topic, read by the same consumer: one of them at a time."""
+        self._require(name)
+        other = copy(self)
+        other.name = name
+        return other
 
     @property
     def numbers(self) -> Collection[int]:
@@ -65,9 +82,54 @@ class TopicReader:
             "(BROKER_TIMEOUT)"
         )
 
+    def between(
+        self, numbers: Collection[int], since: datetime | None, until: datetime | None
+    ) -> tuple[dict[int, int], dict[int, int]]:
+        """Where the records written from a time on, and before one, begin and end; None is as far as there are any.
+
+        The embedded broker knows nothing of times: there it is all. Raises `UnavailableError`.
+        """
+        known = not self.is_embedded
+        starts = self._first_from(numbers, since) if since is not None and known else {}
+        ends = self._first_from(numbers, until) if until is not None and known else {}
+        if len(ends) < len(numbers) or len(starts) < len(numbers):
+            last = self.ends(numbers)
+            ends = {**last, **ends}
+            starts = {**(last if since is not None and known else self.starts(numbers)), **starts}
+        return starts, ends
+
+    def stretches(self, numbers: Collection[int], records: int) -> Iterator[tuple[dict[int, int], dict[int, int]]]:
+        """Starts and ends, from the end back to the beginning: this many records of each partition, then more and more.
+
+        Raises `UnavailableError`.
+        """
+        firsts, tops = self.between(numbers, None, None)
+        while any(tops[number] > first for number, first in firsts.items()):
+            lows = {number: max(first, tops[number] - records) for number, first in firsts.items()}
+            yield lows, tops
+            tops, records = lows, records * _GROWTH
+
     def read(self, starts: Mapping[int, int], ends: Mapping[int, int] | None) -> Iterator[Message]:
         """See `read`."""
         return read(self._consumer, self.name, starts, ends, timeout=self._settings.broker_timeout)
+
+    def _first_from(self, numbers: Collection[int], moment: datetime) -> dict[int, int]:
+        """The offsets of the first records written at a moment or later, of the partitions that have one."""
+        wanted = [TopicPartition(self.name, number, int(moment.timestamp() * 1000)) for number in numbers]
+        try:
+            found = self._consumer.offsets_for_times(wanted, timeout=self._settings.broker_timeout)
+        except KafkaException as error:
+            raise UnavailableError(
+                f"the broker did not tell what was written to {self.name} when: {error.args[0].str()}"
+            ) from error
+        return {at.partition: at.offset for at in found if at.offset >= 0}
+
+    def _require(self, name: str) -> None:
+        if name not in self.partitions:
+            there = ", ".join(sorted(other for other in self.partitions if not other.startswith("__"))) or "none"
+            raise SettingsError(
+                f"there is no topic {name} at {self._settings.bootstrap_servers}; the topics are: {there}"
+            )
 
     def _start(self, number: int) -> int:
         try:

@@ -137,6 +137,19 @@ def header_text(value: bytes) -> str:
     return text if isinstance(text, str) else f"base64:{_base64(value)}"
 
 
+def word(value: Any) -> str:
+    """A value in few characters, as people read it."""
+    if isinstance(value, dict):
+        return "{" + " ".join(f"{name}={word(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(word, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S.%f}"[:23]
+    return value if isinstance(value, str) else compact(plain(value))
+
+
 def compact(value: Any) -> str:
     """JSON without spaces."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from braidstream.cli.records import Record, Undecoded, compact, header_text, key_text, plain, printable
+from braidstream.cli.records import Record, Undecoded, header_text, key_text, printable, word
 from braidstream.streaming.dead_letters import PREFIX
 
 _BYTES_SHOWN = 120
@@ -31,7 +29,7 @@ class Screen:
         if not self._is_headed:
             self._print(Text(f"{'TIME (UTC)':23}  {'PART/OFFSET':>11}  KEY", style="dim"))
             self._is_headed = True
-        time = _word(record.timestamp) if record.timestamp is not None else "-"
+        time = word(record.timestamp) if record.timestamp is not None else "-"
         head = Text(f"{time:23}  {f'{record.partition}/{record.offset}':>11}  ")
         self._print(head.append(printable(key_text(record)), style="bold"))
         for line in _body(record):
@@ -48,9 +46,9 @@ def _body(record: Record) -> Iterator[Text]:
         yield Text(f"{len(value.value)} bytes: {value.value[:_BYTES_SHOWN]!r}")
     elif isinstance(value, dict):
         key = key_text(record)
-        yield _pairs({name: _word(item) for name, item in value.items() if item != key})
+        yield _pairs({name: word(item) for name, item in value.items() if item != key})
     else:
-        yield Text(printable(_word(value)))
+        yield Text(printable(word(value)))
     errors = {n.removeprefix(PREFIX): header_text(v) for n, v in record.headers.items() if n.startswith(PREFIX)}
     others = {name: header_text(v) for name, v in record.headers.items() if not name.startswith(PREFIX)}
     if errors:
@@ -63,16 +61,3 @@ def _pairs(pairs: dict[str, str], style: str = "") -> Text:
     return Text("  ").join(
         Text.assemble((f"{printable(name)}=", "dim"), (printable(word), style)) for name, word in pairs.items()
     )
-
-
-def _word(value: Any) -> str:
-    """A value in few characters."""
-    if isinstance(value, dict):
-        return "{" + " ".join(f"{name}={_word(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_word, value)) + "]"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S.%f}"[:23]
-    return value if isinstance(value, str) else compact(plain(value))

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from braidstream.errors import RetriableError
+from braidstream.streaming.partitioning import partition_of_key
 from braidstream.streaming.ports import Partition
 from braidstream.testing.clients import FakeConsumer, FakeProducer
 from braidstream.testing.groups import Group
-from braidstream.testing.log import Outcome, PartitionLog, Record, Transaction, murmur2
+from braidstream.testing.log import Outcome, PartitionLog, Record, Transaction
 
 
 @dataclass
@@ -150,7 +151,7 @@ class FakeBroker:
 
     def partition_of(self, key: bytes | None) -> int:
         """The partition number of a key; 0 for none."""
-        return (murmur2(key) & 0x7FFFFFFF) % self.partitions if key is not None else 0
+        return partition_of_key(key, self.partitions) if key is not None else 0
 
     def append(self, partition: Partition, record: Record, transaction: Transaction | None) -> int:
         """Write a record; its offset."""

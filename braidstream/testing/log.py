@@ -117,18 +117,3 @@ class PartitionLog:
             value=value,
             headers=list(headers) or None,
         )
-
-
-def murmur2(key: bytes) -> int:
-    """The hash by which Java's clients, and librdkafka's `murmur2_random`, partition keys."""
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
-    h = 0x9747B28C ^ len(key)
-    whole = len(key) & ~3
-    for i in range(0, whole, 4):
-        k = int.from_bytes(key[i : i + 4], "little") * m & mask
-        k = (k ^ k >> 24) * m & mask
-        h = h * m & mask ^ k
-    if tail := key[whole:]:
-        h = (h ^ int.from_bytes(tail, "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return h ^ h >> 15

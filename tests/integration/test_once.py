@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from braidstream.streaming.partitioning import partition_of_key
 from braidstream.streaming.ports import Partition, partition_of
-from braidstream.testing.log import murmur2
 from braidstream.writer import open_writer
 from schemas.ride_started import RideStarted
 from tests.faults.observing import offsets_of
@@ -78,6 +78,6 @@ def test_each_ride_is_handled_once_by_workers_that_are_killed(notifying: RidePip
     assert {handled.subject_id for handled in notifying.events(NOTIFIED)} == {event.ride_id for event in rides}
     assert notifying.records(NOTIFYING.dead_letters) == []
     keys = {(record.key() or b"", record.partition()) for record in notifying.records(NOTIFICATIONS.name)}
-    assert keys == {(key, (murmur2(key) & 0x7FFFFFFF) % notifying.settings.partitions) for key, _ in keys}
+    assert keys == {(key, partition_of_key(key, notifying.settings.partitions)) for key, _ in keys}
     for worker in last:
         notifying.stop(worker)
