@@ -20,6 +20,7 @@ _COMMANDS = {
     "dlq": "braidstream.cli.dlq:dlq",
     "health": "braidstream.cli.health:health",
     "new": "braidstream.cli.new:new",
+    "rescore": "braidstream.cli.rescore:rescore",
     "tail": "braidstream.cli.tail:tail",
     "topics": "braidstream.cli.topics:topics",
     "trace": "braidstream.cli.trace:trace",
