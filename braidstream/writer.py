@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, Self
 
@@ -20,15 +20,26 @@ from braidstream.streaming import clients, topics
 class EventWriter(Generic[E]):
     """Sends events of one topic, keyed so that Java's clients choose the same partitions (murmur2).
 
-    `timeout` in seconds bounds `flush`. A writer is used by one thread.
+    `timeout` in seconds bounds how long `flush` waits for another acknowledgement; `identify` gives `identity`. A
+    writer is used by one thread.
     """
 
-    def __init__(self, topic: Topic[E], name: str, codec: Codec[E], producer: Producer, timeout: float) -> None:
+    def __init__(
+        self,
+        topic: Topic[E],
+        name: str,
+        codec: Codec[E],
+        producer: Producer,
+        timeout: float,
+        *,
+        identify: Callable[[], str],
+    ) -> None:
         self._topic = topic
         self._name = name
         self._codec = codec
         self._producer = producer
         self._timeout = timeout
+        self._identify = identify
         self._handed_over = 0
         self._flushed = 0
         self._failed = 0
@@ -46,6 +57,13 @@ class EventWriter(Generic[E]):
         """How many events the broker has confirmed: after `flush` exactly, before it at least."""
         # What the client counts as waiting may include notices of its own.
         return max(self._handed_over - len(self._producer) - self._failed, self._flushed)
+
+    def identity(self) -> str:
+        """What tells the topic from every other, also from one of its name that is made when it was deleted.
+
+        Asks the broker; raises `FatalError` when that does not answer.
+        """
+        return self._identify()
 
     def send(self, event: E) -> None:
         """Hand over one event; waits while the queue is full. Raises `FatalError` when an earlier one was refused."""
@@ -83,11 +101,15 @@ class EventWriter(Generic[E]):
         self._require_no_failure()
 
     def flush(self) -> None:
-        """Wait until every event is acknowledged; raises `FatalError` when one is not in time."""
-        left = self._producer.flush(self._timeout)
+        """Wait until every event is acknowledged; raises `FatalError` when one is refused, or none is for too long."""
+        before = len(self._producer)
+        while (left := self._producer.flush(self._timeout)) and left < before:
+            before = left
         self._require_no_failure()
         if left:
-            raise FatalError(f"{left} events were not acknowledged within {self._timeout:g} s (BROKER_TIMEOUT)")
+            raise FatalError(
+                f"{left} events are not acknowledged, and no other was within {self._timeout:g} s (BROKER_TIMEOUT)"
+            )
         self._flushed = self._handed_over
 
     @cached_property
@@ -114,4 +136,11 @@ def open_writer(topic: Topic[E], settings: Settings) -> EventWriter[E]:
         topics.check(client, [topics.TopicSpec(name, settings.partitions, {})], settings)
     codec: Codec[Any] = Codec(topic.event_type, schemas_for(settings, [topic.event_type]), name)
     producer: Any = clients.plain_producer(settings, settings.named("writer"))
-    return EventWriter(topic, name, codec, producer, settings.broker_timeout)
+    return EventWriter(
+        topic,
+        name,
+        codec,
+        producer,
+        settings.broker_timeout,
+        identify=lambda: topics.identity(clients.admin(settings), name),
+    )

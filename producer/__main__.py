@@ -1,25 +1,27 @@
-"""`python -m producer`: replay TLC trips as `ride_started` events, or write synthetic ones."""
+"""`python -m producer`: replay TLC trips as `ride_started` events, fetch months of them, or write synthetic ones."""
 
 from __future__ import annotations
 
-import math
+import secrets
 import signal
-import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import polars as pl
 
-from braidstream import EventWriter, FatalError, Settings, SettingsError, logs, open_writer
+from braidstream import EventWriter, Settings, SettingsError, logs, open_writer
 from braidstream.cli import in_sentences
-from producer.pace import Seconds, at_once, at_rate, compressed
-from producer.progress import shown_progress
-from producer.replay import replay
+from producer import options
+from producer.download import DownloadSettings, download
+from producer.pace import AtOnce, Pace, Rate, Timetable, compressed
+from producer.progress import shown_download
+from producer.rounds import Rounds, starting_at
 from producer.sample import write_sample
-from producer.stop import stop_on_signals
-from producer.trips import Trips, encoded, named_month, read_trips
+from producer.sending import Outcome, counted, send
+from producer.trips import Trips, named_month, read_trips
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
 
@@ -44,72 +46,136 @@ class _ReplayByDefault(click.Group):
             return super().invoke(ctx)
 
 
-def _positive(_ctx: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise click.BadParameter(f"{value:g} is not a number above 0.")
-    return value
-
-
 @click.group(cls=_ReplayByDefault)
 def cli() -> None:
-    """Replay TLC trips, or write synthetic ones."""
+    """Replay TLC trips, fetch months of them, or write synthetic ones."""
 
 
 @cli.command("replay")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_FILE)
-@click.option("--rate", type=float, metavar="N", callback=_positive, help="Send N rides a second.")
+@click.option(
+    "--rate",
+    type=options.rate,
+    metavar="N",
+    help="Send N rides a second. 100..2000/60s changes the rate evenly from 100 to 2000 within 60 s, and stays there.",
+)
 @click.option(
     "--speedup",
-    type=float,
+    type=options.factor,
     metavar="X",
-    callback=_positive,
     help="Keep the gaps between the pickups, X times as fast and each at most 10 s; 60 makes an hour a minute.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Send only the first N rides.")
+@click.option(
+    "--start-at",
+    type=options.start,
+    metavar="TIME|N",
+    help="Begin with the first ride from this time on, as in 2023-02-03T08:00, or with the Nth.",
+)
+@click.option("--loop", is_flag=True, help="Replay for ever, or --limit rides, each time under ids never used before.")
 @click.option("--new-ids", is_flag=True, help="Give the rides ids that were never used; else a replay repeats them.")
+@click.option(
+    "--resume",
+    type=_FILE,
+    metavar="FILE.json",
+    help="Keep in this file how far the replay is, and go on from there when it is there already.",
+)
 @click.option(
     "--rejects", type=_FILE, metavar="FILE.csv", help="Write the rows that are no ride, and why, to this file."
 )
 def replay_command(
     *,
     files: tuple[Path, ...],
-    rate: float | None,
+    rate: Rate | None,
     speedup: float | None,
     limit: int | None,
+    start_at: int | datetime | None,
+    loop: bool,
     new_ids: bool,
+    resume: Path | None,
     rejects: Path | None,
 ) -> None:
     """Replay months of TLC trips (green or yellow, parquet or csv) as `ride_started` events, in order of pickup.
 
     Without --rate and --speedup, as fast as the broker takes them. Kafka is found by KAFKA_BOOTSTRAP_SERVERS; any
-    KAFKA_<PROPERTY> is passed on. Ctrl-C and SIGTERM stop the sending and wait for what was sent.
+    KAFKA_<PROPERTY> is passed on. Ctrl-C and SIGTERM stop the sending, wait for what was sent, and say how to go on.
 
     \b
     Examples:
       python -m producer green_tripdata_2023-02.parquet
       python -m producer --rate 1000 --limit 20000 green_tripdata_2023-0*.parquet
       python -m producer --speedup 60 --rejects rejects.csv yellow_tripdata_2019-03.csv
+      python -m producer --loop --rate 100..2000/10m green_tripdata_2023-02.parquet
+      python -m producer --resume replay.json yellow_tripdata_2023-02.parquet
 
     \b
     Without data at hand:
-      python -m producer sample trips.parquet     (python -m producer sample --help)
+      python -m producer download --month 2023-02   (python -m producer download --help)
+      python -m producer sample trips.parquet       (python -m producer sample --help)
     """
     if rate is not None and speedup is not None:
         raise click.UsageError("--rate and --speedup exclude each other: give one of them.")
+    if loop and new_ids:
+        raise click.UsageError("--loop gives new ids already: leave --new-ids out.")
     if rejects is not None and rejects.resolve() in {file.resolve() for file in files}:
         raise SettingsError(f"--rejects would overwrite the trips in {rejects}: give another file")
+    if rejects is not None and resume is not None and rejects.resolve() == resume.resolve():
+        raise click.UsageError("--rejects and --resume name the same file.")
     trips = read_trips(files)
-    if new_ids:
-        trips = trips.with_new_ids()
     if rejects is not None:
         _write_rejects(trips, rejects)
     if trips.rides.is_empty():
         raise SettingsError(f"no row of {', '.join(map(str, files))} is a ride: {_rejected(trips)}")
-    chosen = trips.rides.head(limit) if limit is not None else trips.rides
-    outcome = _send(chosen, _due(chosen, rate, speedup))
+    skipped = starting_at(trips.rides, start_at) if start_at is not None else 0
+    chosen = trips.rides.slice(skipped)
+    total = limit if loop else min(limit or chosen.height, chosen.height)
+    rounds = Rounds(chosen, total, secrets.token_hex(16) if loop or new_ids else None)
+    pace = _pace(chosen, rate, speedup, loop)
+    outcome = send(rounds, _open_writer(), pace, resume)
+    if outcome.total is not None and outcome.before >= outcome.total:
+        click.echo(f"All {counted(outcome.total, 'ride')} were acknowledged before, as {resume} says")
+        return
     click.echo(f"{outcome.summary}, {_rejected(trips)}, {outcome.timing}")
     if outcome.stopped_by is not None:
+        if outcome.left != 0 and (resume is not None or not loop):
+            click.echo(_how_to_go_on(outcome, skipped, limit, resume))
         click.get_current_context().exit(130 if outcome.stopped_by is signal.SIGINT else 0)
+
+
+@cli.command("download")
+@click.option(
+    "--month",
+    "months",
+    type=options.month,
+    metavar="YYYY-MM",
+    multiple=True,
+    required=True,
+    help="Which month; may be given several times.",
+)
+@click.option(
+    "--taxi", type=click.Choice(["green", "yellow"]), default="green", show_default=True, help="Which kind of cab."
+)
+@click.option("--to", "folder", type=_FILE, metavar="DIR", default="data", show_default=True, help="Where to.")
+def download_command(months: tuple[str, ...], taxi: str, folder: Path) -> None:
+    """Fetch months of trips from the NYC Taxi & Limousine Commission, or from TRIPS_URL.
+
+    A file is there when it is whole and was read as trips. What breaks off is gone on with by the same command.
+
+    \b
+    Examples:
+      python -m producer download --month 2023-01 --month 2023-02
+      python -m producer download --month 2023-01 --taxi yellow --to /srv/trips
+    """
+    address = DownloadSettings.load().trips_url
+    for month in months:
+        name = f"{taxi}_tripdata_{month}.parquet"
+        to = folder / name
+        if to.exists():
+            click.echo(f"{to} is there already, and was left as it is")
+            continue
+        with shown_download(f"{taxi} {month}") as shown:
+            trips = download(f"{address}/{name}", to, shown)
+        click.echo(f"{to}: {counted(trips.rides.height, 'ride')}, {_rejected(trips)}")
 
 
 @cli.command("sample")
@@ -135,51 +201,30 @@ def sample_command(out: Path, rows: int, seed: int, month: str | None) -> None:
       python -m producer sample green_2024-05.csv --rows 100000 --seed 7
     """
     write_sample(out, rows, seed, month or named_month(out) or "2023-01")
-    click.echo(f"{_counted(rows, 'synthetic trip')} written to {out}")
+    click.echo(f"{counted(rows, 'synthetic trip')} written to {out}")
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    sent: int
-    acknowledged: int
-    seconds: float
-    stopped_by: signal.Signals | None
-
-    @property
-    def summary(self) -> str:
-        counts = f"{_counted(self.sent, 'ride')} sent, {self.acknowledged:,} acknowledged"
-        return counts if self.stopped_by is None else f"Stopped by {self.stopped_by.name}: {counts}"
-
-    @property
-    def timing(self) -> str:
-        return f"{self.seconds:,.1f} s, {self.sent / self.seconds if self.seconds else 0:,.0f} rides a second"
+def _pace(rides: pl.DataFrame, rate: Rate | None, speedup: float | None, loop: bool) -> Callable[[int], Pace]:
+    """The pace, given from which ride on: a resumed replay keeps its gaps, and begins its rates anew."""
+    if speedup is None:
+        pace = rate or AtOnce()
+        return lambda _first: pace
+    times = compressed(rides["pickup_at"].to_numpy(), speedup)
+    if loop and not times[-1]:
+        raise SettingsError("--speedup has no gaps to keep, for all rides begin at the same time: leave it out")
+    return lambda first: Timetable(times, first)
 
 
-def _due(chosen: pl.DataFrame, rate: float | None, speedup: float | None) -> Seconds:
-    if rate is not None:
-        return at_rate(chosen.height, rate)
-    return at_once(chosen.height) if speedup is None else compressed(chosen["pickup_at"].to_numpy(), speedup)
-
-
-def _send(chosen: pl.DataFrame, due: Seconds) -> _Outcome:
-    # The replay itself waits for what it sent; leaving the writer's own context would wait again after a failure.
-    writer = _open_writer()
-    with shown_progress(chosen.height) as progress, stop_on_signals() as stop:
-        start = time.monotonic()
-        try:
-            sent = replay(encoded(chosen, writer.encode), writer, due=due, stop=stop, progress=progress)
-        except FatalError as error:
-            raise FatalError(f"{error} ({writer.acknowledged:,} rides had been acknowledged)") from error
-        return _Outcome(sent, writer.acknowledged, time.monotonic() - start, stop.received)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def _how_to_go_on(outcome: Outcome, skipped: int, limit: int | None, resume: Path | None) -> str:
+    if resume is not None:
+        return f"The same command goes on from there, as {resume} says"
+    options = f"--start-at {skipped + outcome.sent + 1}" + (f" --limit {outcome.left}" if limit is not None else "")
+    return f"The same command with {options} sends the rest"
 
 
 def _rejected(trips: Trips) -> str:
     by_reason = ", ".join(f"{count:,} {reason}" for reason, count in trips.rejected().items())
-    return f"{_counted(trips.rejects.height, 'row')} rejected" + (f" ({by_reason})" if by_reason else "")
+    return f"{counted(trips.rejects.height, 'row')} rejected" + (f" ({by_reason})" if by_reason else "")
 
 
 def _write_rejects(trips: Trips, path: Path) -> None:

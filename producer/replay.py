@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-import numpy as np
-
-from producer.pace import Seconds
+from producer.pace import Pace
 
 _SHORTEST_POLL = 0.001
 _LONGEST_POLL = 0.1
@@ -43,7 +41,7 @@ def replay(
     batches: Iterable[tuple[Sequence[bytes], Sequence[bytes]]],
     writer: RecordWriter,
     *,
-    due: Seconds,
+    pace: Pace,
     clock: Callable[[], float] = time.monotonic,
     limit: Callable[[], int] = lambda: sys.maxsize,
     stop: Callable[[], bool] = _never,
@@ -51,10 +49,10 @@ def replay(
 ) -> int:
     """Send each event when it is due, in their order, wait for the acknowledgements, and return how many were sent.
 
-    A batch holds the keys and values of some events; what of it is due goes together. `due` are seconds after the
-    start by `clock`, one for each event, not falling; an event that is late is sent at once. No more than `limit` are
-    sent in all: it is asked again and again, and must not block. `stop` ends the sending early, what was sent is still
-    waited for. `progress` is told the number sent, often.
+    A batch holds the keys and values of some events; what of it is due goes together. `pace` counts from the start by
+    `clock`; an event that is late is sent at once. No more than `limit` are sent in all: it is asked again and again,
+    and must not block. `stop` ends the sending early, what was sent is still waited for. `progress` is told the number
+    sent, often.
     """
     start = clock()
     sent = 0
@@ -62,12 +60,12 @@ def replay(
         first, end = sent, sent + len(keys)
         while sent < end and not stop():
             now = clock() - start
-            ready = min(int(np.searchsorted(due, now, side="right")), end, limit())
+            ready = min(pace.ready(now), end, limit())
             if ready > sent:
                 writer.send_many(keys[sent - first : ready - first], values[sent - first : ready - first])
                 sent = ready
             else:
-                writer.poll(min(max(due[sent] - now, _SHORTEST_POLL), _LONGEST_POLL))
+                writer.poll(min(max(pace.due(sent) - now, _SHORTEST_POLL), _LONGEST_POLL))
             progress(sent)
         if stop():
             break

@@ -90,7 +90,7 @@ def read_columns(path: Path, columns: Mapping[str, Column]) -> pl.DataFrame:
 
 
 def _format(path: Path) -> str:
-    name = path.name.lower()
+    name = path.name.lower().removesuffix(".part")
     if name.endswith(".parquet"):
         return "parquet"
     if name.endswith((".csv", ".csv.gz")):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -143,6 +143,21 @@ def check(
         )
         for spec in wanted:
             _check_config(spec, configs, settings)
+
+
+def identity(client: AdminClient, name: str) -> str:
+    """What tells this topic from every other, also from one of its name that is made when it was deleted.
+
+    Raises `FatalError` when the broker does not tell.
+    """
+    try:
+        metadata = client.list_topics(timeout=_CALL_TIMEOUT)
+        if is_embedded(metadata):
+            return f"{name} of cluster {metadata.cluster_id}"
+        described = client.describe_topics(TopicCollection([name]), request_timeout=_CALL_TIMEOUT)[name].result()
+    except KafkaException as error:
+        raise FatalError(f"the broker does not tell the id of topic {name}: {error.args[0].str()}") from error
+    return f"{name}, id {described.topic_id}, of cluster {metadata.cluster_id}"
 
 
 def is_embedded(metadata: Any) -> bool:

@@ -16,7 +16,7 @@ from braidstream.demo import SLACK, Run, Show, Worker, running
 from braidstream.training import is_model, read_card
 from consumers.ride_training import earliest_share
 from decision_service.policy import RideDecisionSettings
-from producer.pace import at_once, at_rate
+from producer.pace import AtOnce, Rate
 from producer.replay import replay
 from producer.sample import write_sample
 from producer.trips import Trips, encoded, read_trips
@@ -114,7 +114,7 @@ def _replay(chosen: Trips, rate: float, run: Run) -> None:
         replay(
             encoded(chosen.rides, writer.encode),
             _Stamped(writer, run.sent_at),
-            due=at_rate(chosen.rides.height, rate) if rate else at_once(chosen.rides.height),
+            pace=Rate(rate, rate) if rate else AtOnce(),
             limit=lambda: run.seen.slowest() + WINDOW,
             progress=lambda _sent: run.look(),
         )

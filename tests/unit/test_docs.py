@@ -31,6 +31,7 @@ from braidstream.testing.kit import PolicyKit, ScorerKit
 from decision_service.policy import RideDecisionSettings
 from moderation.uploader import main as uploader
 from producer.__main__ import cli as producer_cli
+from producer.download import DownloadSettings
 from rides.pipeline import RIDES
 from tests.documents import DOCUMENTS, README, ROOT, anchors, blocks, commands, links, spans, table
 from tests.unit.events import ride
@@ -105,6 +106,12 @@ def _shown(default: Any) -> str:
     return f"`{text}`"
 
 
+def test_the_setting_of_a_download_is_listed() -> None:
+    row = _row("trips_url", DownloadSettings.model_fields["trips_url"])
+
+    assert table(ROOT / "docs" / "producer.md", "| setting |") == [row]
+
+
 def test_every_refused_property_of_librdkafka_is_listed() -> None:
     refused = [(f"`KAFKA_{name.upper().replace('.', '_')}`", why) for name, why in settings._OWN.items()]
 
@@ -177,7 +184,8 @@ def _exported() -> dict[str, tuple[str, set[str]]]:
 def test_every_setting_that_is_named_exists(document: Path) -> None:
     named = {span.split("=")[0] for span in spans(document) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+(=.*)?", span)}
     named |= {name for variables, _ in commands(document) for name in variables}
-    known = {name.upper() for kind in (ScoringSettings, RideDecisionSettings) for name in kind.model_fields}
+    kinds = (ScoringSettings, RideDecisionSettings, DownloadSettings)
+    known = {name.upper() for kind in kinds for name in kind.model_fields}
     known |= {*re.findall(r"\$\{(\w+)", COMPOSE), "CI", PIPELINE_VARIABLE} | NO_SETTINGS
 
     assert {name for name in named - known if not name.startswith("KAFKA_")} == set()

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +20,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from braidstream.avro import Codec, LocalSchemas
 from producer.__main__ import cli
+from producer.resume import read_position
 from producer.sample import write_sample
 from producer.trips import read_trips, rides
 from rides.pipeline import RIDES
@@ -127,6 +130,60 @@ def test_new_ids(environment: Mapping[str, str], reader: Reader, trips: Path) ->
     assert not sent & {*read_trips([trips]).rides["ride_id"]}
 
 
+def test_start_at_leaves_out_what_is_earlier(environment: Mapping[str, str], reader: Reader, trips: Path) -> None:
+    chosen = read_trips([trips]).rides.filter(pl.col("pickup_at") >= datetime(2023, 2, 15, 8))  # noqa: DTZ001
+    done = run(environment, "--start-at", "2023-02-15T08:00", "--limit", "20", trips)
+    assert done.stdout.startswith("20 rides sent")
+    assert {ride.ride_id for ride in reader.read(20)} == {*chosen["ride_id"].head(20)}
+    done = run(environment, "--start-at", str(199 - chosen.height + 21), trips)
+    assert done.stdout.startswith(f"{chosen.height - 20} rides sent")
+    assert {ride.ride_id for ride in reader.read(chosen.height - 20)} == {*chosen["ride_id"][20:]}
+
+
+def test_a_loop_repeats_the_rides_under_new_ids(environment: Mapping[str, str], reader: Reader, trips: Path) -> None:
+    done = run(environment, "--loop", "--limit", "450", "--rate", "500..5000/100s", trips)
+    assert done.stdout.startswith("450 rides sent, 450 acknowledged")
+    sent = reader.read(450)
+    assert reader.total() == 450
+    assert len({ride.ride_id for ride in sent}) == 450
+    pickups = read_trips([trips]).rides["pickup_at"]
+    assert sorted(ride.pickup_at for ride in sent) == sorted([*pickups, *pickups, *pickups.head(52)])
+
+
+@pytest.mark.parametrize("options", [[], ["--loop", "--limit", "450"]], ids=["once", "loop"])
+def test_a_killed_replay_goes_on_without_leaving_a_ride_out(
+    environment: Mapping[str, str], reader: Reader, trips: Path, tmp_path: Path, options: list[str]
+) -> None:
+    position = tmp_path / "replay.json"
+    command = [sys.executable, "-m", "producer", str(trips), "--resume", str(position), *options]
+    with subprocess.Popen([*command, "--speedup", "100000"], env=environment) as process:
+        noted = when_noted(position)
+        process.kill()
+    count = 450 if options else 199
+    done = run(environment, *command[3:])
+    assert done.returncode == 0
+    assert done.stderr.startswith("Going on after ")
+    total = reader.total()
+    counts = Counter(ride.ride_id for ride in reader.read(total))
+    assert len(counts) == count
+    assert 0 < noted <= count - (total - count)
+    again = run(environment, *command[3:])
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == f"All {count} rides were acknowledged before, as {position} says\n"
+    assert reader.total() == total
+
+
+def when_noted(path: Path) -> int:
+    """How many rides are noted to be acknowledged, once some are."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        position = read_position(path)
+        if position is not None and position.acknowledged:
+            return position.acknowledged
+        time.sleep(0.01)
+    raise AssertionError("nothing was noted")
+
+
 def test_rejects_are_written(environment: Mapping[str, str], trips: Path, tmp_path: Path) -> None:
     assert run(environment, "--rejects", tmp_path / "rejects.csv", trips).returncode == 0
     (reject,) = pl.read_csv(tmp_path / "rejects.csv").to_dicts()
@@ -148,7 +205,9 @@ def test_a_signal_stops_the_sending_and_nothing_sent_is_lost(
     assert (process.returncode, err) == (code, "")
     total = reader.total()
     assert 2 <= total < 199
-    assert out.startswith(f"Stopped by {number.name}: {total} rides sent, {total} acknowledged, ")
+    said, how_to_go_on = out.splitlines()
+    assert said.startswith(f"Stopped by {number.name}: {total} rides sent, {total} acknowledged, ")
+    assert how_to_go_on == f"The same command with --start-at {total + 1} sends the rest"
 
 
 def test_progress_bar_on_a_terminal(environment: Mapping[str, str], trips: Path) -> None:
@@ -200,10 +259,23 @@ def refused(*arguments: str | Path) -> str:
     [
         ([], "Missing argument 'FILE...'"),
         (["--rate", "10", "--speedup", "60", "t.csv"], "--rate and --speedup exclude each other"),
-        (["--rate", "0", "t.csv"], "0 is not a number above 0"),
-        (["--rate", "nan", "t.csv"], "nan is not a number above 0"),
-        (["--speedup", "-2", "t.csv"], "-2 is not a number above 0"),
-        (["--speedup", "inf", "t.csv"], "inf is not a number above 0"),
+        (["--rate", "0", "t.csv"], "'0' is not a number above 0"),
+        (["--rate", "nan", "t.csv"], "'nan' is not a number above 0"),
+        (["--speedup", "-2", "t.csv"], "'-2' is not a number above 0"),
+        (["--speedup", "inf", "t.csv"], "'inf' is not a number above 0"),
+        (["--rate", "0..10/60s", "t.csv"], "'0' is not a number above 0"),
+        (["--rate", "1../60s", "t.csv"], "'' is not a number above 0"),
+        (["--rate", "1..10/0s", "t.csv"], "'0' is not a number above 0"),
+        (
+            ["--rate", "1..10/60", "t.csv"],
+            "'1..10/60' lacks how long it takes, in s, m or h: give it as in 100..2000/60s",
+        ),
+        (["--rate", "1..10", "t.csv"], "'1..10' lacks how long it takes"),
+        (["--start-at", "0", "t.csv"], "'0' is neither a time, as in 2023-02-03T08:00, nor a ride's number from 1 on"),
+        (["--start-at", "8:00", "t.csv"], "'8:00' is neither a time"),
+        (["--start-at", "2023-02-03T08:00Z", "t.csv"], "has a time zone: pickups are in the city's time"),
+        (["--loop", "--new-ids", "t.csv"], "--loop gives new ids already"),
+        (["--resume", "r", "--rejects", "r", "t.csv"], "--rejects and --resume name the same file"),
         (["--limit", "0", "t.csv"], "0 is not in the range"),
         (["--speed", "1", "t.csv"], "No such option '--speed'"),
         (["absent.parquet"], "absent.parquet does not exist"),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from braidstream.errors import FatalError
-from producer.pace import at_once, at_rate
-from producer.progress import PlainProgress
+from producer.pace import AtOnce, Rate
+from producer.progress import PlainProgress, bytes_fetched, rides_sent
 from producer.replay import replay
 from producer.stop import stop_on_signals
 
-NOW = np.zeros(1000)
+NOW = AtOnce()
 """Every event is due at the start."""
 
 
@@ -26,6 +26,19 @@ def batches(count: int, size: int = 3) -> Iterator[tuple[list[bytes], list[bytes
     for first in range(0, count, size):
         numbers = range(first, min(first + size, count))
         yield [b"%d" % number for number in numbers], [number.to_bytes(2, "big") for number in numbers]
+
+
+class Given:
+    """A pace of given times."""
+
+    def __init__(self, times: Sequence[float]) -> None:
+        self._times = times
+
+    def due(self, ride: int) -> float:
+        return self._times[ride]
+
+    def ready(self, seconds: float) -> int:
+        return bisect_right(self._times, seconds)
 
 
 class Recorder:
@@ -65,7 +78,7 @@ class Recorder:
 
 def test_everything_at_once() -> None:
     writer = Recorder()
-    assert replay(batches(1000), writer, due=at_once(1000), clock=writer.clock) == 1000
+    assert replay(batches(1000), writer, pace=AtOnce(), clock=writer.clock) == 1000
     assert writer.events == list(range(1000))
     assert writer.acknowledged == 1000
     assert writer.polls == []
@@ -73,14 +86,14 @@ def test_everything_at_once() -> None:
 
 def test_at_a_rate() -> None:
     writer = Recorder()
-    replay(batches(5), writer, due=at_rate(5, 2), clock=writer.clock)
+    replay(batches(5), writer, pace=Rate(2, 2), clock=writer.clock)
     assert [at for at, _ in writer.sent] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0], abs=0.002)
 
 
 @given(st.lists(st.floats(0, 30), max_size=20).map(sorted), st.integers(1, 20))
 def test_never_early_and_hardly_late(due: list[float], size: int) -> None:
     writer = Recorder()
-    assert replay(batches(len(due), size), writer, due=np.array(due), clock=writer.clock) == len(due)
+    assert replay(batches(len(due), size), writer, pace=Given(due), clock=writer.clock) == len(due)
     assert writer.events == list(range(len(due)))
     for (at, _), offset in zip(writer.sent, due, strict=True):
         assert offset <= at + 1e-9
@@ -89,7 +102,7 @@ def test_never_early_and_hardly_late(due: list[float], size: int) -> None:
 
 def test_long_waits_serve_acknowledgements_often() -> None:
     writer = Recorder()
-    replay(batches(2), writer, due=np.array([0.0, 10.0]), clock=writer.clock)
+    replay(batches(2), writer, pace=Given([0.0, 10.0]), clock=writer.clock)
     assert len(writer.polls) >= 100
     assert max(writer.polls) <= 0.1
 
@@ -102,13 +115,13 @@ def test_what_is_late_is_sent_at_once() -> None:
             writer.now += delay
             yield batch
 
-    replay(slowly(), writer, due=np.array([0.0, 1.0, 2.0, 4.0]), clock=writer.clock)
+    replay(slowly(), writer, pace=Given([0.0, 1.0, 2.0, 4.0]), clock=writer.clock)
     assert [at for at, _ in writer.sent] == pytest.approx([0.0, 3.0, 3.0, 4.0], abs=0.002)
 
 
 def test_only_what_is_due_goes_together() -> None:
     writer = Recorder()
-    replay(batches(6, size=6), writer, due=np.array([0.0, 0.0, 0.0, 1.0, 1.0, 2.0]), clock=writer.clock)
+    replay(batches(6, size=6), writer, pace=Given([0.0, 0.0, 0.0, 1.0, 1.0, 2.0]), clock=writer.clock)
     assert [at for at, _ in writer.sent] == pytest.approx([0.0, 0.0, 0.0, 1.0, 1.0, 2.0], abs=0.002)
 
 
@@ -120,14 +133,14 @@ def test_limit_holds_the_next_event_until_it_rises() -> None:
         sent.append(len(writer.sent))
         return 2 + len(writer.polls)
 
-    assert replay(batches(5), writer, due=NOW, clock=writer.clock, limit=two_before_the_consumer) == 5
+    assert replay(batches(5), writer, pace=NOW, clock=writer.clock, limit=two_before_the_consumer) == 5
     assert len(writer.polls) == 3
     assert sent == [0, 2, 2, 3, 3, 4, 4]
 
 
 def test_stop_ends_the_sending_and_waits_for_what_was_sent() -> None:
     writer = Recorder()
-    assert replay(batches(9, size=2), writer, due=NOW, clock=writer.clock, stop=lambda: len(writer.sent) == 4) == 4
+    assert replay(batches(9, size=2), writer, pace=NOW, clock=writer.clock, stop=lambda: len(writer.sent) == 4) == 4
     assert writer.events == [0, 1, 2, 3]
     assert writer.acknowledged == 4
 
@@ -138,7 +151,7 @@ def test_stop_ends_a_wait(held: str) -> None:
     sent = replay(
         batches(2),
         writer,
-        due=np.array([0.0, 3600.0]) if held == "by its due time" else NOW,
+        pace=Given([0.0, 3600.0]) if held == "by its due time" else NOW,
         clock=writer.clock,
         limit=lambda: 9 if held == "by its due time" else 1,
         stop=lambda: len(writer.polls) == 3,
@@ -150,39 +163,46 @@ def test_stop_ends_a_wait(held: str) -> None:
 def test_a_refused_event_ends_the_replay() -> None:
     writer = Recorder(fails_at=3)
     with pytest.raises(FatalError, match="refused"):
-        replay(batches(9), writer, due=NOW, clock=writer.clock)
+        replay(batches(9), writer, pace=NOW, clock=writer.clock)
     assert writer.events == [0, 1, 2]
 
 
 def test_progress_is_told_while_sending_while_waiting_and_at_the_end() -> None:
     writer = Recorder()
     told: list[int] = []
-    replay(batches(450, size=200), writer, due=NOW, clock=writer.clock, progress=told.append)
+    replay(batches(450, size=200), writer, pace=NOW, clock=writer.clock, progress=told.append)
     assert told == [200, 400, 450, 450]
     told.clear()
-    replay(batches(2), writer, due=np.array([0.0, 0.35]), clock=writer.clock, progress=told.append)
+    replay(batches(2), writer, pace=Given([0.0, 0.35]), clock=writer.clock, progress=told.append)
     assert set(told[:-2]) == {1}
     assert told[-2:] == [2, 2]
     assert len(told) >= 4
 
 
-def test_plain_progress_speaks_every_five_seconds() -> None:
+def test_plain_progress_speaks_every_five_seconds_of_the_time_since() -> None:
     now = 50.0
     said: list[str] = []
-    progress = PlainProgress(10_000, said.append, lambda: now)
+    progress = PlainProgress(rides_sent, said.append, lambda: now)
     for now, sent in [(50.0, 0), (54.9, 1000), (55.0, 2000), (57.0, 2500), (60.0, 5000)]:  # noqa: B007
-        progress(sent)
+        progress(sent, 10_000)
     assert said == [
         "2,000 of 10,000 rides sent, 400 a second, about 20 s left",
-        "5,000 of 10,000 rides sent, 500 a second, about 10 s left",
+        "5,000 of 10,000 rides sent, 600 a second, about 8 s left",
     ]
 
 
 def test_plain_progress_before_the_first_ride() -> None:
     said: list[str] = []
     times = iter([0.0, 6.0])
-    PlainProgress(10, said.append, lambda: next(times))(0)
+    PlainProgress(rides_sent, said.append, lambda: next(times))(0, 10)
     assert said == ["0 of 10 rides sent, 0 a second"]
+
+
+def test_progress_without_an_end_and_of_bytes() -> None:
+    assert rides_sent(5000, None, 600.0) == "5,000 rides sent, 600 a second"
+    words = bytes_fetched("green 2023-01")
+    assert words(1_250_000, 5_000_000, 750_000) == "green 2023-01: 1.2 of 5.0 MB, 0.8 MB a second, about 5 s left"
+    assert words(1_250_000, None, 0.0) == "green 2023-01: 1.2 MB, 0.0 MB a second"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
