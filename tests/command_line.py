@@ -15,7 +15,7 @@ def run(*arguments: str, settings: Mapping[str, str] | None = None) -> subproces
     """Run a command to its end; `settings` are all the settings that it sees."""
     return subprocess.run(
         [*_COMMAND, *arguments],
-        env=_environment(settings or {}),
+        env=environment(settings or {}),
         capture_output=True,
         text=True,
         timeout=120,
@@ -28,7 +28,7 @@ def started(*arguments: str, settings: Mapping[str, str], stdin: int | None = No
     """A command that goes on, reading what a file descriptor gives; killed in the end if it still does."""
     process = subprocess.Popen(
         [*_COMMAND, *arguments],
-        env=_environment(settings),
+        env=environment(settings),
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -41,7 +41,7 @@ def started(*arguments: str, settings: Mapping[str, str], stdin: int | None = No
             process.kill()
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
     own = (
         "KAFKA_",
         "SCHEMA_REGISTRY_",

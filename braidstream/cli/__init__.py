@@ -22,6 +22,7 @@ _COMMANDS = {
     "new": "braidstream.cli.new:new",
     "rescore": "braidstream.cli.rescore:rescore",
     "tail": "braidstream.cli.tail:tail",
+    "top": "braidstream.cli.top:top",
     "topics": "braidstream.cli.topics:topics",
     "trace": "braidstream.cli.trace:trace",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,3 +29,17 @@ def in_sentences(ctx: click.Context) -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         ctx.exit(128 + signal.SIGINT)
+
+
+@contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """SIGTERM ends what would go on for ever: exit code 0, once everything that is open is closed."""
+
+    def leave(*_: object) -> None:
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

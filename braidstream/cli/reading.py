@@ -31,6 +31,12 @@ def stretch_reader(settings: Settings, name: str) -> Any:
     return clients.reader(quick, settings.named(name))
 
 
+def metadata_of(settings: Settings) -> Any:
+    """The cluster's metadata; raises `UnavailableError` when no broker answers a person's patience long."""
+    patience = {} if "broker_timeout" in settings.model_fields_set else {"broker_timeout": _PATIENCE}
+    return topics.await_broker(clients.admin(settings), settings.model_copy(update=patience))
+
+
 class TopicReader:
     """Committed records of one topic, by its full name; `consumer` is a `clients.reader`.
 
@@ -41,8 +47,7 @@ class TopicReader:
         self._consumer = consumer
         self._settings = settings
         self.name = name
-        patience = {} if "broker_timeout" in settings.model_fields_set else {"broker_timeout": _PATIENCE}
-        metadata = topics.await_broker(clients.admin(settings), settings.model_copy(update=patience))
+        metadata = metadata_of(settings)
         self.is_embedded = topics.is_embedded(metadata)
         self.partitions = {topic: len(found.partitions) for topic, found in metadata.topics.items()}
         """How many each topic of the broker has."""

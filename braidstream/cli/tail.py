@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import islice
 
 import click
@@ -15,6 +14,7 @@ from confluent_kafka import Message
 
 from braidstream import logs
 from braidstream.cli import plugins
+from braidstream.cli.errors import sigterm_ends
 from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder, Record, as_json, as_line
 from braidstream.registry import schemas_for
@@ -59,7 +59,7 @@ def tail(
     pipeline = plugins.pipeline_with(topic, pipeline_name)
     decode = Decoder(schemas_for(settings, [topic.event_type for topic in pipeline.topics]))
     show = _as_json if is_json else _for_people()
-    with _sigterm_ends(), closing(clients.reader(settings, settings.named("tail"))) as consumer:
+    with sigterm_ends(), closing(clients.reader(settings, settings.named("tail"))) as consumer:
         reader = TopicReader(consumer, settings, settings.named(topic))
         messages = _messages(reader, from_beginning=from_beginning or to_end, to_end=to_end)
         chosen = (m for m in messages if key is None or m.key() == os.fsencode(key))
@@ -88,15 +88,3 @@ def _for_people() -> Callable[[Record], None]:
     from braidstream.cli.screen import Screen
 
     return Screen(Console(highlight=False)).show
-
-
-@contextmanager
-def _sigterm_ends() -> Iterator[None]:
-    def leave(*_: object) -> None:
-        sys.exit(0)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Protocol
 
@@ -34,15 +34,17 @@ class Summary(Protocol):
         ...
 
 
-def play(run: Callable[[Show], Summary], *, as_json: bool) -> None:
+def play(run: Callable[[Show], Summary], *, as_json: bool, plain: bool = False) -> None:
     """Run a demo and print its summary: the lines, and with `as_json` one JSON object alone on stdout.
+
+    While it runs a terminal shows a dashboard, unless the demo is to be `plain`.
 
     Exits with 1 when it failed, 2 when a setting or file is wrong, and 130 when it was interrupted.
     """
     logs.configure("warning", "auto")
-    show = Show()
+    show = Show(plain=plain)
     try:
-        with _interruptible():
+        with _interruptible(), closing(show):
             summary = run(show)
     except KeyboardInterrupt:
         show.line("interrupted; every process of the demo is stopped")

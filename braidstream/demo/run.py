@@ -51,7 +51,7 @@ class Run:
     def look(self, wait: float = 0.0) -> int:
         """Read what has come, show it, and see that the workers live; the number of records read."""
         records = self._watch.read(wait)
-        if self._show.update(len(self.sent_at), self.seen):
+        if self._show.update(self.sent_at, self._watch):
             self._workers.require_alive()
         return records
 
@@ -65,7 +65,10 @@ class Run:
             self._workers.require_alive()
             if time.monotonic() > deadline:
                 raise FatalError(f"the workers did not take over all partitions within {_JOIN_TIMEOUT:g} s")
-            self._watch.read(0.1)
+            if self.sent_at:
+                self.look(0.1)
+            else:
+                self._watch.read(0.1)
 
     def stop(self, module: str) -> None:
         """Stop the workers of this module, as a deployment does; they finish and commit what they have in hand."""

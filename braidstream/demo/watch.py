@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from braidstream.avro import Codec
+from braidstream.dashboard.recent import Recent
 from braidstream.errors import FatalError, RetriableError
 from braidstream.pipelines import Pipeline, Topic
 from braidstream.registry import schemas_for
@@ -55,7 +56,10 @@ class Seen:
 
 
 class Watch:
-    """Follows predictions, decisions, dead letters and further topics from their present ends on."""
+    """Follows predictions, decisions, dead letters and further topics from their present ends on.
+
+    `counts` are the records so far of each, and `decided` the latest decisions. Topics have their full names.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,9 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.seen = Seen({model: {} for model in models})
+        self.decided: Recent[Decision] = Recent()
+        self.subjects = settings.named(pipeline.subjects.name)
+        self.dead_letters = settings.named(pipeline.dead_letters)
         self._clock = clock
         followed: list[Follow] = [(pipeline.predictions, self._take), (pipeline.decisions, self._take), *also]
         schemas = schemas_for(settings, [topic.event_type for topic, _ in followed])
@@ -73,8 +80,9 @@ class Watch:
         for topic, take in followed:
             name = settings.named(topic.name)
             self._readers[name] = Codec(topic.event_type, schemas, name), take
-        names = [*self._readers, settings.named(pipeline.dead_letters)]
-        partitions = [Partition(name, number) for name in names for number in range(settings.partitions)]
+        first = (settings.named(pipeline.predictions.name), settings.named(pipeline.decisions.name), self.dead_letters)
+        self.counts = dict.fromkeys((*first, *self._readers), 0)
+        partitions = [Partition(name, number) for name in self.counts for number in range(settings.partitions)]
         ends = self._ends(settings, partitions)
         self._reader = clients.reader(settings, settings.named("demo"))
         self._reader.assign([TopicPartition(*partition, ends[partition]) for partition in partitions])
@@ -85,10 +93,11 @@ class Watch:
         for record in records:
             if record.error() is not None:
                 continue
-            if record.topic() not in self._readers:
+            self.counts[topic := record.topic()] += 1
+            if topic == self.dead_letters:
                 self.seen.dead_letters += 1
             elif record.value() is not None:
-                codec, take = self._readers[record.topic()]
+                codec, take = self._readers[topic]
                 take(codec.decode(record.value()))
         return len(records)
 
@@ -97,7 +106,10 @@ class Watch:
         self._reader.close()
 
     def _take(self, event: Prediction | Decision) -> None:
-        self.seen.take(event, self._clock())
+        now = self._clock()
+        self.seen.take(event, now)
+        if isinstance(event, Decision):
+            self.decided.add(now, event)
 
     def _ends(self, settings: Settings, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Where the partitions end; asked again for a while, since those of a new topic have no leader at first."""

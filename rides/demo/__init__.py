@@ -43,9 +43,10 @@ __all__ = ["demo"]
     help="Rides a second; 0 sends them as fast as they are read.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on the last line.")
-def demo(files: tuple[Path, ...], limit: int | None, rate: float, as_json: bool) -> None:
+@click.option("--plain", is_flag=True, help="Plain lines instead of a dashboard, as where stderr is no terminal.")
+def demo(files: tuple[Path, ...], limit: int | None, rate: float, as_json: bool, plain: bool) -> None:
     """Run the demo; see the command's help."""
     from braidstream.demo import play
     from rides.demo.command import run_demo
 
-    play(lambda show: run_demo(files, limit, rate, show), as_json=as_json)
+    play(lambda show: run_demo(files, limit, rate, show), as_json=as_json, plain=plain)

@@ -61,9 +61,10 @@ _SEED = 2
     help="How long a decision waits for a service.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on the last line.")
-def main(videos: int, rate: float, deadline: float, as_json: bool) -> None:
+@click.option("--plain", is_flag=True, help="Plain lines instead of a dashboard, as where stderr is no terminal.")
+def main(videos: int, rate: float, deadline: float, as_json: bool, plain: bool) -> None:
     """Run the demo; see the command's help."""
-    play(lambda show: _run(videos, rate, deadline, show), as_json=as_json)
+    play(lambda show: _run(videos, rate, deadline, show), as_json=as_json, plain=plain)
 
 
 def _run(videos: int, rate: float, deadline: float, show: Show) -> Summary:

@@ -1,0 +1,208 @@
+"""`braidstream top`: what a pipeline is doing at this moment."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any, Never
+
+import click
+from rich.console import Console
+
+from braidstream import logs
+from braidstream.cli import plugins
+from braidstream.cli.errors import sigterm_ends
+from braidstream.cli.following import MOST_A_SECOND, Following
+from braidstream.cli.groups import Log
+from braidstream.cli.polling import Answer, Polling
+from braidstream.cli.reading import metadata_of
+from braidstream.cli.records import Decoder
+from braidstream.dashboard.recent import SECONDS, Rates
+from braidstream.dashboard.render import as_line
+from braidstream.dashboard.terminal import Lines, Terminal, can_show
+from braidstream.dashboard.view import Latency, TopicRow, View, as_json, partial_share
+from braidstream.errors import SettingsError
+from braidstream.logs import client_logger
+from braidstream.pipelines import Pipeline
+from braidstream.registry import schemas_for
+from braidstream.settings import Settings
+from braidstream.streaming.ports import Partition
+
+_SLICE = 0.2
+_SILENT = 3.0
+"""Seconds without an answer of the broker after which that is said."""
+
+_DECISIONS_SHOWN = 100
+
+
+class Top:
+    """Makes views of what the broker answers, and of what is read of the topics."""
+
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline[Any], topics: Sequence[str], following: Following
+    ) -> None:
+        self._title = f"braidstream top · {settings.bootstrap_servers}"
+        self._dead_letters = settings.named(pipeline.dead_letters)
+        self._topics = topics
+        self._following = following
+        self._rates = Rates()
+        self._asked: Answer | None = None
+        self._partitions = 1
+
+    def take(self, answer: Answer) -> None:
+        """An answer of the broker, which may be the same as before."""
+        if answer is self._asked:
+            return
+        self._asked = answer
+        self._rates.add(answer.at, {**_ends(answer.logs), **self._following.counts})
+        self._partitions = 1 + max(partition.number for partition in answer.logs)
+        rate = sum(self._rates(topic) or 0.0 for topic in self._topics)
+        self._following.adjust(answer.logs, self._partitions, rate / self._partitions)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether rates are known."""
+        return all(self._rates(topic) is not None for topic in self._topics)
+
+    def view(self, problem: str | None) -> View:
+        """What is known by now."""
+        now, since = time.time(), time.monotonic() - SECONDS
+        following, subjects, answer = self._following, self._following.subjects, self._asked
+        ends = _ends(answer.logs) if answer is not None else {}
+        is_followed = bool(following.numbers)
+        lately = subjects.decided.since(since)
+        took = [milliseconds for _, milliseconds in subjects.latencies.since(since)]
+        return View(
+            title=self._title,
+            at=datetime.fromtimestamp(now, UTC),
+            topics=tuple(self._topic(topic, ends.get(topic)) for topic in self._topics),
+            groups=tuple(answer.groups or ()) if answer is not None else (),
+            open_decisions=self._open() if is_followed else None,
+            open_is_exact=following.open_is_exact(now),
+            latency=Latency.of(took) if is_followed else None,
+            partial=partial_share(decision for _, decision in lately),
+            decisions=tuple(subjects.decided.latest(_DECISIONS_SHOWN)),
+            note=self._note(),
+            problem=problem or following.problem,
+        )
+
+    def _topic(self, topic: str, end: int | None) -> TopicRow:
+        rate = self._rates(topic)
+        passed = self._rates.change(f"passed {topic}")
+        if rate is not None and passed > 0:
+            rate *= min(1.0, self._rates.change(f"read {topic}") / passed)
+        return TopicRow(topic, rate, end, is_alarming=topic == self._dead_letters and bool(rate))
+
+    def _open(self) -> int:
+        return round(self._following.subjects.open * self._partitions / len(self._following.numbers))
+
+    def _note(self) -> str | None:
+        if self._asked is None:
+            return None
+        followed, there = len(self._following.numbers), self._partitions
+        if not followed:
+            return f"over {MOST_A_SECOND:,} records/s in a partition: open and latency are not measured"
+        if followed < there:
+            return f"open and latency are of {followed} of {there} partitions"
+        return None if self._asked.groups is not None else "the embedded broker does not list its groups"
+
+
+def _ends(logs: Mapping[Partition, Log]) -> dict[str, int]:
+    """The ends of each topic's partitions together: offsets that were ever written."""
+    ends: dict[str, int] = {}
+    for partition, log in logs.items():
+        ends[partition.topic] = ends.get(partition.topic, 0) + log.end
+    return ends
+
+
+@click.command()
+@click.option(
+    "--every",
+    type=click.FloatRange(0.5, 3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look.",
+)
+@click.option("--plain", is_flag=True, help="A line for each look, as in a pipe, instead of a dashboard.")
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON object a line.")
+@plugins.pipeline_option
+def top(*, every: float, plain: bool, is_json: bool, pipeline_name: str | None) -> None:
+    """Watch a pipeline: its topics, groups and decisions, as they are now.
+
+    RECORDS/S is over the last 5 s. TOTAL is where the topic ends: all that was ever written, markers of transactions
+    included. LAG is in records. Open are the subjects that wait for their decision. The latency is from when an event
+    was written until its decision was, and partial is the share of decisions without some model, both over the last
+    10 s. Nothing of this loads the cluster or takes part in a group. A broker that goes away is waited for.
+
+    \b
+    Examples:
+      braidstream top
+      braidstream top --pipeline moderation.pipeline:MODERATION --every 5
+      braidstream top --json | jq '.groups[] | select(.lag > 10000).name'
+    """
+    if plain and is_json:
+        raise click.UsageError("--plain does nothing with --json")
+    settings = Settings.load()
+    logs.configure(settings.log_level, settings.log_format)
+    pipeline = plugins.pipeline(pipeline_name)
+    partitions = _partitions(pipeline, settings)
+    decode = Decoder(schemas_for(settings, [pipeline.decisions.event_type, pipeline.decision_state.event_type]))
+    with (
+        sigterm_ends(),
+        closing(Following(settings, pipeline, decode)) as following,
+        closing(Polling(settings, partitions, every)) as polling,
+        closing(_shown(plain, is_json)) as shown,
+    ):
+        watched = Top(settings, pipeline, list(dict.fromkeys(p.topic for p in partitions)), following)
+        _watch(watched, following, polling, shown, every)
+
+
+def _partitions(pipeline: Pipeline[Any], settings: Settings) -> list[Partition]:
+    """Those of the topics that are there, the most telling first; raises `SettingsError` when none is."""
+    telling = (pipeline.subjects.name, pipeline.predictions.name, pipeline.decisions.name, pipeline.dead_letters)
+    names = [settings.named(name) for name in dict.fromkeys((*telling, *(topic.name for topic in pipeline.topics)))]
+    there = metadata_of(settings).topics
+    if there.keys().isdisjoint(names):
+        raise SettingsError(
+            f"none of the topics {', '.join(names)} is at {settings.bootstrap_servers}: create them with `braidstream "
+            "topics create`, or set TOPIC_PREFIX to theirs"
+        )
+    return [Partition(name, number) for name in names if name in there for number in there[name].partitions]
+
+
+def _shown(plain: bool, is_json: bool) -> Terminal | Lines:
+    if is_json:
+        return Lines(lambda view: json.dumps(as_json(view)))
+    console = Console()
+    if plain or not can_show(console):
+        return Lines(as_line)
+    # What the clients say of a lost broker is said on the screen.
+    client_logger().setLevel(logging.CRITICAL)
+    return Terminal(console)
+
+
+def _watch(top: Top, following: Following, polling: Polling, shown: Terminal | Lines, every: float) -> Never:
+    heard = time.monotonic()
+    while True:
+        if (answer := polling.answer) is not None:
+            top.take(answer)
+            heard = answer.at
+        problem = _problem(time.monotonic() - heard - every, polling.failure)
+        if top.is_ready or problem is not None or isinstance(shown, Terminal):
+            shown.show(top.view(problem))
+        due = time.monotonic() + every
+        while (left := due - time.monotonic()) > 0:
+            following.read(min(_SLICE, left))
+            shown.adapt()
+
+
+def _problem(silent: float, failure: str | None) -> str | None:
+    """What to say when the broker should have answered so many seconds ago."""
+    if silent < _SILENT:
+        return None
+    return f"no answer of the broker for {silent:.0f} s, trying again" + (f": {failure}" if failure else "")
