@@ -13,7 +13,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from braidstream import SettingsError
-from producer.city import Bools, City, Floats, Ints, hours, minutes
+from producer.city import Bools, City, Floats, Ints, drawn, hours
 from producer.trips import named_month
 
 SCHEMA: Final = pl.Schema(
@@ -48,9 +48,15 @@ CARD, CASH, NO_CHARGE, DISPUTE = 1, 2, 3, 4
 _BY_DRIVER = ["store_and_fwd_flag", "RatecodeID", "passenger_count", "payment_type", "trip_type"]
 _CHARGES = ["fare_amount", "extra", "mta_tax", "tip_amount", "tolls_amount", "improvement_surcharge"]
 _NOT_ENTERED_SHARE = 0.063
-_NO_DISTANCE_SHARE = 0.049
+_NO_DISTANCE = ((1, 3, 5, 8, 12, 20), (0.018, 0.025, 0.04, 0.07, 0.15, 0.28))
+_CANCELLED_SHARE = 0.016
+_LEFT_ON_SHARE = 0.0028
 _REFUND_SHARE = 0.003
 _NO_RIDE_SHARE = 0.0008
+_TIP_SHARES = {0.0: 0.089, 0.1: 0.023, 0.15: 0.032, 0.2: 0.468, 0.25: 0.1, 0.3: 0.048}
+_TIP_AMOUNTS = (0.001, 0.002, 0.003, 0.01, 0.12, 0.21, 0.29, 0.48, 0.71, 0.98, 1.24, 1.78, 2.24, 3.15, 9.49)
+_UNMEASURED_TIPPED_SHARE = 0.35
+_WHOLE_DOLLARS = 0.67
 _SECOND = np.timedelta64(1_000_000, "us")
 
 
@@ -74,9 +80,10 @@ def write_sample(path: Path, rows: int, seed: int, month: str) -> None:
 def sample_trips(rows: int, seed: int, month: str) -> pl.DataFrame:
     """This many trips of a month (as 2023-02), the same for the same arguments, in `SCHEMA`.
 
-    They resemble the real ones: rush hours and popular zones; distances that follow from the zones, durations from
-    distance and hour, tips from fare and payment. Some rows have the real files' flaws: a trip for which the driver
-    entered nothing, a distance of 0, a refund that repeats its trip with negative amounts, a row that is no ride.
+    They resemble the real ones (docs/sample.md says how much): days, hours and zones; distances that follow from the
+    zones, durations from distance, zones and hour, tips from what is to be paid. Some rows have the real files' flaws:
+    a trip for which the driver entered nothing, a distance of 0, a meter that was left on, a refund that repeats its
+    trip with negative amounts, a row that is no ride.
     """
     start, days = _parse_month(month)
     rng = np.random.default_rng(seed)
@@ -105,25 +112,34 @@ def _chosen(rng: np.random.Generator, rows: int, count: int) -> pl.Series:
 
 def _rides(rng: np.random.Generator, count: int, start: datetime, days: int) -> pl.DataFrame:
     city = City()
-    pickup_zone = city.pickup_zones(rng, count)
-    dropoff_zone = city.dropoff_zones(rng, pickup_zone)
-    day, hour = rng.integers(0, days, count), hours(rng, count)
-    weekend = (start.weekday() + day) % 7 >= 5
+    pickup_zone, dropoff_zone = city.zones(rng, count)
+    weekdays = (start.weekday() + np.arange(days)) % 7
+    day, hour = hours(rng, count, weekdays)
+    weekend = weekdays[day] >= 5
     miles = city.miles(rng, pickup_zone, dropoff_zone).round(2)
-    seconds = (60 * minutes(rng, miles, hour, weekend)).astype(np.int64)
+    minutes = city.minutes(rng, pickup_zone, dropoff_zone, miles, hour=hour, weekend=weekend)
     pickup = np.datetime64(start, "us") + ((day * 24 + hour) * 3600 + rng.integers(0, 3600, count)) * _SECOND
+    measured, seconds = _measured(rng, miles, (60 * minutes).astype(np.int64))
     frame = pl.DataFrame(
         {
-            "VendorID": rng.choice([1, 2], count, p=[0.13, 0.87]),
+            "VendorID": rng.choice([1, 2], count, p=[0.137, 0.863]),
             "lpep_pickup_datetime": pickup,
             "lpep_dropoff_datetime": pickup + seconds * _SECOND,
             "store_and_fwd_flag": pl.repeat("N", count, eager=True),
-            "RatecodeID": rng.choice([1, 5], count, p=[0.96, 0.04]),
+            "RatecodeID": rng.choice([1, 5], count, p=[0.975, 0.025]),
             "PULocationID": pickup_zone,
             "DOLocationID": dropoff_zone,
-            "passenger_count": rng.choice(7, count, p=[0.005, 0.85, 0.08, 0.02, 0.01, 0.02, 0.015]),
-            "trip_distance": np.where(rng.random(count) < _NO_DISTANCE_SHARE, 0.0, miles),
-            **_charges(rng, miles, seconds, hour, weekend),
+            "passenger_count": rng.choice(7, count, p=[0.005, 0.85, 0.08, 0.015, 0.006, 0.028, 0.016]),
+            "trip_distance": measured,
+            **_charges(
+                rng,
+                miles=miles,
+                minutes=minutes,
+                hour=hour,
+                weekend=weekend,
+                surcharged=city.surcharged(pickup_zone, dropoff_zone),
+                measured=measured > 0,
+            ),
             "ehail_fee": pl.repeat(None, count, eager=True),
             "trip_type": pl.repeat(1, count, eager=True),
         }
@@ -131,28 +147,51 @@ def _rides(rng: np.random.Generator, count: int, start: datetime, days: int) -> 
     return frame.select(SCHEMA.names()).cast(SCHEMA)
 
 
-def _charges(
-    rng: np.random.Generator, miles: Floats, seconds: Ints, hour: Ints, weekend: Bools
-) -> dict[str, Floats | Ints]:
-    """Fare by way and time, tips by fare (cards only: others are not recorded), and the smaller charges."""
+def _measured(rng: np.random.Generator, miles: Floats, seconds: Ints) -> tuple[Floats, Ints]:
+    """What the meters say: no distance of some, mostly long trips, or of those cancelled at once; some were left on."""
     count = len(miles)
-    fare = (3.0 + 2.6 * miles + 0.35 * seconds / 60).round(1)
+    cancelled, left_on = rng.random(count) < _CANCELLED_SHARE, rng.random(count) < _LEFT_ON_SHARE
+    unmeasured = cancelled | (rng.random(count) < np.interp(miles, *_NO_DISTANCE))
+    seconds = np.where(cancelled, rng.integers(1, 60, count), seconds)
+    return np.where(unmeasured, 0.0, miles), np.where(left_on, rng.integers(80_000, 86_400, count), seconds)
+
+
+def _charges(
+    rng: np.random.Generator,
+    *,
+    miles: Floats,
+    minutes: Floats,
+    hour: Ints,
+    weekend: Bools,
+    surcharged: Bools,
+    measured: Bools,
+) -> dict[str, Floats | Ints]:
+    """Fare by way and time, the smaller charges, and tips by what is due (cards only: others are not recorded)."""
+    count = len(miles)
     rush = (hour >= 16) & (hour < 20) & ~weekend
     charges: dict[str, Floats] = {
-        "fare_amount": fare,
+        "fare_amount": (2.3 + 2.67 * miles + 0.48 * minutes).round(1),
         "extra": np.where(rush, 2.5, np.where((hour >= 20) | (hour < 6), 1.0, 0.0)),
         "mta_tax": np.full(count, 0.5),
-        "tolls_amount": np.where((miles > 8) & (rng.random(count) < 0.4), 6.55, 0.0),
+        "tolls_amount": np.where(rng.random(count) < np.interp(miles, [3, 18], [0, 0.5]), 6.55, 0.0),
         "improvement_surcharge": np.full(count, 1.0),
-        "congestion_surcharge": np.where(rng.random(count) < 0.3, 2.75, 0.0),
+        "congestion_surcharge": np.where(surcharged, 2.75, 0.0),
     }
-    before_tip = np.sum(list(charges.values()), axis=0)
-    payment = rng.choice([CARD, CASH, NO_CHARGE, DISPUTE], count, p=[0.665, 0.325, 0.006, 0.004])
-    share = rng.choice([0.0, 0.1, 0.15, 0.2, 0.25, 0.3], count, p=[0.14, 0.06, 0.12, 0.48, 0.14, 0.06])
-    tip = np.where(payment == CARD, share * before_tip + rng.choice([0.0, 0.5, 1.0], count, p=[0.8, 0.1, 0.1]), 0.0)
-    charges["tip_amount"] = tip.round(2)
-    charges["total_amount"] = (before_tip + charges["tip_amount"]).round(2)
+    due = np.sum(list(charges.values()), axis=0)
+    tipped = measured | (rng.random(count) < _UNMEASURED_TIPPED_SHARE)
+    payment = rng.choice([CARD, CASH, NO_CHARGE, DISPUTE], count, p=[0.637, 0.354, 0.0075, 0.0015])
+    charges["tip_amount"] = np.where((payment == CARD) & tipped, _tips(rng, due), 0.0).round(2)
+    charges["total_amount"] = (due + charges["tip_amount"]).round(2)
     return {**charges, "payment_type": payment}
+
+
+def _tips(rng: np.random.Generator, due: Floats) -> Floats:
+    """What passengers choose: no tip, one of the shares that the terminal offers, or an amount of their own."""
+    count = len(due)
+    share = rng.choice([*_TIP_SHARES, np.nan], count, p=[*_TIP_SHARES.values(), 1 - sum(_TIP_SHARES.values())])
+    amount = drawn(rng, _TIP_AMOUNTS, count) * np.sqrt(due)
+    whole = rng.random(count) < _WHOLE_DOLLARS
+    return np.where(np.isnan(share), np.where(whole, np.maximum(amount.round(), 1), amount), share * due)
 
 
 def _forget_entries(rng: np.random.Generator, rides: pl.DataFrame) -> pl.DataFrame:

@@ -10,13 +10,28 @@ import pytest
 from polars.testing import assert_frame_equal
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from bench.sample import amounts, kinds, total_variation, wasserstein
 from braidstream.errors import SettingsError
 from producer.sample import CARD, SCHEMA, sample_trips, write_sample
-from producer.trips import read_trips
+from producer.trips import Trips, read_trips
 from tests.real_trips import real_month
 
 ROWS = 20_000
 DURATION = (pl.col("lpep_dropoff_datetime") - pl.col("lpep_pickup_datetime")).dt.total_seconds() / 60
+
+# What follows is of TLC's green file of February 2023, which the sample is not fitted to.
+HOURS = (18, 12, 10, 8, 7, 6, 14, 37, 47, 52, 52, 54, 53, 59, 64, 70, 79, 77, 77, 61, 50, 38, 32, 24)
+"""In thousandths of the rides."""
+BUSIEST = {
+    "pickup zone": {74: 0.183, 75: 0.136, 166: 0.065, 41: 0.062, 95: 0.055, 82: 0.042, 43: 0.04, 97: 0.031},
+    "dropoff zone": {74: 0.05, 75: 0.049, 41: 0.039, 236: 0.039, 42: 0.035, 238: 0.035, 166: 0.034, 263: 0.023},
+}
+QUANTILES = {
+    "distance, miles": (0.58, 1.22, 1.96, 3.46, 8.34, 15.0),
+    "duration, minutes": (3.78, 7.52, 11.65, 17.75, 33.0, 47.45),
+    "tip, dollars": (0.0, 1.74, 2.8, 4.19, 8.0, 13.31),
+}
+"""The quantiles of 5, 25, 50, 75, 95 and 99 %."""
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +77,8 @@ def test_rush_hours_and_popular_zones(trips: pl.DataFrame) -> None:
 
 def test_zones_and_month_are_real(trips: pl.DataFrame) -> None:
     rides = trips.filter(pl.col("PULocationID") > 0)
-    assert rides["PULocationID"].is_between(1, 263).all()
-    assert rides["DOLocationID"].is_between(1, 263).all()
+    assert rides["PULocationID"].is_between(1, 265).all()
+    assert rides["DOLocationID"].is_between(1, 265).all()
     assert trips.filter(pl.col("lpep_pickup_datetime").dt.strftime("%Y-%m") == "2023-02").height > 0.99 * ROWS
 
 
@@ -134,7 +149,42 @@ def test_duration_can_be_learnt_and_holds_for_another_seed(trips: pl.DataFrame) 
     other_known, other_minutes = learnable(sample_trips(ROWS, seed=2, month="2023-03"))
     model = HistGradientBoostingRegressor(random_state=0).fit(known.to_numpy(), minutes.to_numpy())
     error = model.predict(other_known.to_numpy()) - other_minutes.to_numpy()
-    assert np.sqrt(np.mean(error**2)) < 0.55 * np.std(other_minutes.to_numpy())
+    assert np.sqrt(np.mean(error**2)) < 0.6 * np.std(other_minutes.to_numpy())
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Trips:
+    """As many trips as a real month has, as models read them."""
+    path = tmp_path_factory.mktemp("sample") / "sample.parquet"
+    write_sample(path, 65_000, seed=1, month="2023-02")
+    return read_trips([path], outcomes=True)
+
+
+def test_hours_are_those_of_a_real_month(read: Trips) -> None:
+    shares = kinds(read)["hour"].value_counts(normalize=True).sort("hour")["proportion"].to_numpy()
+    assert np.abs(shares - np.array(HOURS) / 1000).sum() / 2 < 0.03
+
+
+@pytest.mark.parametrize("end", BUSIEST)
+def test_busy_zones_are_those_of_a_real_month(read: Trips, end: str) -> None:
+    zones = kinds(read)[end]
+    assert {zone: (zones == zone).mean() for zone in BUSIEST[end]} == pytest.approx(BUSIEST[end], rel=0.15, abs=0.005)
+
+
+@pytest.mark.parametrize("amount", QUANTILES)
+def test_amounts_are_those_of_a_real_month(read: Trips, amount: str) -> None:
+    found = np.quantile(amounts(read)[amount].to_numpy(), [0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
+    assert found == pytest.approx(QUANTILES[amount], rel=0.12)
+
+
+def test_it_is_nearly_as_close_to_a_real_month_as_another_real_month(read: Trips) -> None:
+    real = read_trips([real_month("2023-02")], outcomes=True)
+    limits = {"pickup zone": 0.06, "dropoff zone": 0.06, "both zones": 0.3, "hour": 0.03, "weekday and hour": 0.08}
+    found = {name: total_variation(of, kinds(real)[name]) for name, of in kinds(read).items()}
+    assert {name for name, distance in found.items() if distance > limits[name]} == set()
+    limits = {"distance, miles": 0.15, "duration, minutes": 0.4, "tip, dollars": 0.2}
+    found = {name: wasserstein(of, amounts(real)[name]) for name, of in amounts(read).items()}
+    assert {name for name, distance in found.items() if distance > limits[name]} == set()
 
 
 @pytest.mark.parametrize("month", ["2023-13", "2023", "23-01", "1999-12", ""])
