@@ -19,6 +19,7 @@ _COMMANDS = {
     "broker": "braidstream.cli.broker:broker",
     "dlq": "braidstream.cli.dlq:dlq",
     "health": "braidstream.cli.health:health",
+    "lag": "braidstream.cli.lag:lag",
     "new": "braidstream.cli.new:new",
     "rescore": "braidstream.cli.rescore:rescore",
     "tail": "braidstream.cli.tail:tail",

@@ -14,7 +14,6 @@ from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
-    TIMESTAMP_NOT_AVAILABLE,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -22,21 +21,22 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo, OffsetSpec
 
 from braidstream.errors import FatalError, SettingsError, UnavailableError
 from braidstream.settings import Settings
 from braidstream.streaming import clients
 from braidstream.streaming.gaps import Gap
 from braidstream.streaming.ports import Partition, is_lasting, partition_of
+from braidstream.streaming.replay import time_of
 
 T = TypeVar("T")
 
 _CALL_TIMEOUT = 10.0
 _WAIT = 0.1
 _AT_ONCE = 1000
-_SMALL_FETCHES = {"queued.min.messages": "1", "max.partition.fetch.bytes": "1024"}
-"""One record is wanted of each partition; the broker gives the batch that it is in."""
+_SMALL_FETCHES = {"queued.min.messages": "1000", "max.partition.fetch.bytes": "65536"}
+"""One record is wanted of each partition; the broker gives at least the batch that it is in."""
 
 
 class Member(NamedTuple):
@@ -189,6 +189,15 @@ class Groups:
         ends = self._offsets(partitions, OffsetSpec.latest(), committed)  # type: ignore[no-untyped-call]
         return {partition: Log(starts[partition], ends[partition]) for partition in partitions}
 
+    def latest(self, partitions: Sequence[Partition]) -> dict[Partition, datetime]:
+        """The latest timestamps of partitions, of those that have records. The embedded broker does not tell them."""
+        told = self._told(partitions, OffsetSpec.max_timestamp(), committed=False)  # type: ignore[no-untyped-call]
+        return {
+            partition: datetime.fromtimestamp(at.timestamp / 1000, UTC)
+            for partition, at in told.items()
+            if at.offset >= 0
+        }
+
     def _all(self) -> list[str]:
         found = _answer(self._client.list_consumer_groups(request_timeout=_CALL_TIMEOUT), "its groups")
         for error in found.errors:
@@ -231,6 +240,11 @@ class Groups:
         return found
 
     def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec, committed: bool) -> dict[Partition, int]:
+        return {partition: at.offset for partition, at in self._told(partitions, spec, committed).items()}
+
+    def _told(
+        self, partitions: Sequence[Partition], spec: OffsetSpec, committed: bool
+    ) -> dict[Partition, ListOffsetsResultInfo]:
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         asked = self._client.list_offsets(
             {TopicPartition(*partition): spec for partition in partitions},
@@ -238,20 +252,18 @@ class Groups:
             request_timeout=_CALL_TIMEOUT,
         )
         return {
-            Partition(at.topic, at.partition): _answer(future, f"the offsets of {at.topic} [{at.partition}]").offset
+            Partition(at.topic, at.partition): _answer(future, f"the offsets of {at.topic} [{at.partition}]")
             for at, future in asked.items()
         }
 
 
 class FirstRecords:
-    """Reads the first record of stretches, as a reader of committed records without a group sees it.
+    """Reads the first records of stretches, without a group; keeps a consumer until it is closed."""
 
-    Keeps a consumer until it is closed.
-    """
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, committed: bool = True) -> None:
+        """As a reader of committed records sees it, or of all."""
         small = settings.model_copy(update={"kafka": {**settings.kafka, **_SMALL_FETCHES}})
-        self._consumer = clients.reader(small, settings.named("lag"))
+        self._consumer = clients.reader(small, settings.named("lag"), committed=committed)
 
     def close(self) -> None:
         """Close the consumer."""
@@ -275,18 +287,25 @@ class FirstRecords:
         self._consumer.assign([TopicPartition(*at.partition, at.start) for at in stretches.values()])
         found: dict[Stretch, datetime | None] = {}
         deadline = time.monotonic() + timeout
-        while len(found) < len(stretches):
-            for message in self._consumer.consume(_AT_ONCE, _WAIT):
-                if (error := message.error()) is not None:
-                    if is_lasting(error):
-                        raise FatalError(f"{message.topic()} cannot be read: {error.str()}")
-                elif (stretch := stretches[partition_of(message)]).start <= message.offset() < stretch.end:
-                    found.setdefault(stretch, _written_at(message))
-            ended = self._ended(stretches)
-            found = {**dict.fromkeys(ended), **found}
-            if time.monotonic() >= deadline and len(found) < len(stretches):
-                names = sorted(f"{at.topic} [{at.number}]" for at, one in stretches.items() if one not in found)
-                raise UnavailableError(f"nothing could be read of {', '.join(names)} for {timeout:g} s")
+        while left := {partition: stretch for partition, stretch in stretches.items() if stretch not in found}:
+            if time.monotonic() >= deadline:
+                names = ", ".join(f"{topic} [{number}]" for topic, number in sorted(left))
+                raise UnavailableError(f"nothing could be read of {names} for {timeout:g} s")
+            first = self._first(left)
+            found |= {**dict.fromkeys(self._ended(left)), **first}
+            # Whatever else there is of them would come before the others' first records.
+            self._consumer.incremental_unassign([TopicPartition(*at.partition) for at in left.values() if at in found])
+        return found
+
+    def _first(self, stretches: Mapping[Partition, Stretch]) -> dict[Stretch, datetime | None]:
+        """The first records that have come."""
+        found: dict[Stretch, datetime | None] = {}
+        for message in self._consumer.consume(_AT_ONCE, _WAIT):
+            if (error := message.error()) is not None:
+                if is_lasting(error):
+                    raise FatalError(f"{message.topic()} cannot be read: {error.str()}")
+            elif (stretch := stretches.get(partition_of(message))) and stretch.start <= message.offset() < stretch.end:
+                found.setdefault(stretch, time_of(message))
         return found
 
     def _ended(self, stretches: Mapping[Partition, Stretch]) -> list[Stretch]:
@@ -324,8 +343,3 @@ def _answer(future: Future[T], what: str) -> T:
 def _member(told: Any) -> Member:
     given = frozenset(Partition(at.topic, at.partition) for at in told.assignment.topic_partitions)
     return Member(told.member_id, told.client_id, told.host.lstrip("/"), given)
-
-
-def _written_at(message: Any) -> datetime | None:
-    kind, milliseconds = message.timestamp()
-    return None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(milliseconds / 1000, UTC)

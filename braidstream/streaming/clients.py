@@ -108,9 +108,13 @@ def worker_consumer(
     return consumer
 
 
-def reader(settings: Settings, name: str) -> Any:
-    """A consumer without a group, for reading given partitions: a `confluent_kafka.Consumer`."""
-    config = {**FETCH, **_base(settings, name), "group.id": name, "isolation.level": "read_committed"}
+def reader(settings: Settings, name: str, *, committed: bool = True) -> Any:
+    """A consumer without a group, for reading given partitions: a `confluent_kafka.Consumer`.
+
+    It reads what is committed, or also what is not.
+    """
+    level = "read_committed" if committed else "read_uncommitted"
+    config = {**FETCH, **_base(settings, name), "group.id": name, "isolation.level": level}
     config |= {"enable.auto.commit": "false", "auto.offset.reset": "earliest", "enable.partition.eof": "false"}
     for group_only in ("group.protocol", "group.remote.assignor", "max.poll.interval.ms", "session.timeout.ms"):
         config.pop(group_only, None)
@@ -139,9 +143,14 @@ def plain_producer(settings: Settings, name: str) -> Producer:
     return producer
 
 
-def admin(settings: Settings) -> AdminClient:
-    """A client for topics and offsets. Asking for a topic does not make it, whatever the broker allows."""
-    config = {"allow.auto.create.topics": "false", **_base(settings, "admin")}
+def admin(settings: Settings, on_error: Callable[[Any], None] | None = None) -> AdminClient:
+    """A client for topics and offsets. Asking for a topic does not make it, whatever the broker allows.
+
+    `on_error` hears, when the client is polled, why brokers cannot be reached.
+    """
+    config: dict[str, Any] = {"allow.auto.create.topics": "false", **_base(settings, "admin")}
+    if on_error is not None:
+        config["error_cb"] = on_error
     client: AdminClient = make_client(AdminClient, config)
     return client
 

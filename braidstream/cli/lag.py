@@ -1,0 +1,122 @@
+"""`braidstream lag`: what the consumer groups of a pipeline have not processed yet."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing, nullcontext
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from braidstream import logs
+from braidstream.cli import lag_views, plugins
+from braidstream.cli.groups import FirstRecords, Groups, Snapshot, look
+from braidstream.cli.letter_views import table, to_seconds
+from braidstream.cli.reading import metadata_of
+from braidstream.cli.records import printable
+from braidstream.errors import SettingsError, UnavailableError
+from braidstream.pipelines import Pipeline
+from braidstream.settings import Settings
+from braidstream.streaming import clients
+from braidstream.streaming.ports import Partition
+
+_EVERY = 2.0
+"""Seconds between two looks with `--follow`."""
+
+
+@click.command()
+@click.argument("names", metavar="[GROUP]...", nargs=-1)
+@click.option("--partitions", "is_detailed", is_flag=True, help="A line for each partition, as with a GROUP.")
+@click.option("--follow", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON object; with --follow one a line.")
+@plugins.pipeline_option
+def lag(*, names: tuple[str, ...], is_detailed: bool, follow: bool, is_json: bool, pipeline_name: str | None) -> None:
+    """Show how far the consumer groups are behind, and who their members are.
+
+    These are the groups that have committed in the pipeline's topics or have members on them; with GROUP, named with
+    TOPIC_PREFIX or without it, those alone, partition by partition. LAG is in records, up to where a reader of
+    committed records gets; markers of transactions between them count too. BEHIND is how long ago the first record was
+    written that is not processed. Where records are gone before they were processed, `braidstream doctor` says what to
+    do. The embedded broker does not list its groups: name them.
+
+    \b
+    Examples:
+      braidstream lag
+      braidstream lag duration
+      braidstream lag --follow
+      braidstream lag --json | jq '.groups[] | select(.members == 0).group'
+    """
+    settings = Settings.load()
+    logs.configure(settings.log_level, settings.log_format)
+    partitions = _partitions(plugins.pipeline(pipeline_name), settings)
+    wanted = {name for given in names for name in (given, settings.named(given))}
+    asked = Groups(clients.admin(settings), wanted)
+    is_detailed = is_detailed or bool(names)
+
+    def show(seen: Snapshot) -> Iterable[str]:
+        if is_json:
+            return [json.dumps(lag_views.as_json(seen, detailed=is_detailed))]
+        lines = _lines(seen, is_detailed)
+        return [f"{to_seconds(seen.at)} UTC", *lines, ""] if follow else lines
+
+    with closing(FirstRecords(settings)) as first_records:
+        seen = look(asked, first_records, partitions)
+        _refuse_unknown(settings, names, seen)
+        if follow:
+            _follow(lambda: show(look(asked, first_records, partitions)), in_place=sys.stdout.isatty() and not is_json)
+        else:
+            click.echo("\n".join(show(seen)))
+
+
+def _partitions(pipeline: Pipeline[Any], settings: Settings) -> list[Partition]:
+    """Those of the pipeline's topics that are there; raises `SettingsError` when none is."""
+    there = metadata_of(settings).topics
+    names = [settings.named(name) for name in (*(topic.name for topic in pipeline.topics), pipeline.dead_letters)]
+    if not any(name in there for name in names):
+        raise SettingsError(
+            f"none of the topics {', '.join(names)} is at {settings.bootstrap_servers}: is TOPIC_PREFIX right? "
+            "`braidstream topics create` makes them"
+        )
+    return [Partition(name, number) for name in names if name in there for number in there[name].partitions]
+
+
+def _refuse_unknown(settings: Settings, names: Iterable[str], seen: Snapshot) -> None:
+    found = {group.name for group in seen.groups}
+    for name in names:
+        if found.isdisjoint((name, settings.named(name))):
+            raise SettingsError(
+                f"there is no group {name} that has committed in the pipeline's topics or has members on them; "
+                "`braidstream lag` shows those that there are"
+            )
+
+
+def _lines(seen: Snapshot, is_detailed: bool) -> list[str]:
+    if not seen.groups:
+        return ["No group has committed in these topics or has members on them."]
+    if is_detailed:
+        columns, rows = lag_views.PARTITION_COLUMNS, lag_views.partitions(seen)
+    else:
+        columns, rows = lag_views.COLUMNS, lag_views.summary(seen)
+    return list(table(columns, rows) if sys.stdout.isatty() else ("\t".join(map(printable, row)) for row in rows))
+
+
+def _follow(lines_now: Callable[[], Iterable[str]], *, in_place: bool) -> None:
+    """Show every two seconds what there is, or why it cannot be told: a broker that is away may come back."""
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False, transient=False) if in_place else nullcontext() as live:
+        while True:
+            try:
+                shown, is_error = "\n".join(lines_now()), False
+            except UnavailableError as error:
+                shown, is_error = f"{to_seconds(datetime.now(UTC))} UTC  {error}", True
+            if live is not None:
+                live.update(Text(shown), refresh=True)
+            else:
+                click.echo(shown, err=is_error)
+            time.sleep(_EVERY)
