@@ -51,9 +51,10 @@ def the_group(groups: Iterable[Group], name: str, named: str, subjects: str) -> 
             "its changelog, and only the group of a model can go back"
         )
     if group.members or group.state not in ("empty", "dead", "unknown"):
-        count = f"has {len(group.members)} members" if group.members else f"is {group.state}"
+        count = len(group.members or ())
+        state = f"has {count} member{'s' * (count > 1)}" if count else f"is {group.state}"
         raise SettingsError(
-            f"{group.name} {count}: stop its workers first, as in `docker compose stop {name}`; one that was killed is "
+            f"{group.name} {state}: stop its workers first, as in `docker compose stop {name}`; one that was killed is "
             "a member for 10 s more"
         )
     return group

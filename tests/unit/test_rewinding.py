@@ -40,7 +40,7 @@ def test_a_group_is_named_with_its_prefix_or_without_it(name: str) -> None:
         (
             [Group("x.duration", "stable", (MEMBER,), {RIDES_0: 10})],
             "duration",
-            "x.duration has 1 members: stop its workers first, as in `docker compose stop duration`",
+            "x.duration has 1 member: stop its workers first, as in `docker compose stop duration`",
         ),
         ([Group("x.duration", "preparing rebalancing", (), {RIDES_0: 10})], "duration", "is preparing rebalancing: "),
     ],
