@@ -38,7 +38,7 @@ class _ReplayByDefault(click.Group):
     """Takes anything that does not begin with a command's name for the arguments of `replay`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        named = bool(args) and args[0] in self.commands
+        named = bool(args) and args[0] in {*self.commands, "--version"}
         return super().parse_args(ctx, args if named else ["replay", *args])
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -47,6 +47,7 @@ class _ReplayByDefault(click.Group):
 
 
 @click.group(cls=_ReplayByDefault)
+@click.version_option(package_name="braidstream")
 def cli() -> None:
     """Replay TLC trips, fetch months of them, or write synthetic ones."""
 

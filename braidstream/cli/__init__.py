@@ -9,6 +9,7 @@ import importlib
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from braidstream.cli import plugins
 from braidstream.cli.errors import in_sentences
@@ -17,6 +18,7 @@ __all__ = ["in_sentences", "main"]
 
 _COMMANDS = {
     "broker": "braidstream.cli.broker:broker",
+    "completion": "braidstream.cli.completion:completion",
     "dlq": "braidstream.cli.dlq:dlq",
     "health": "braidstream.cli.health:health",
     "lag": "braidstream.cli.lag:lag",
@@ -41,6 +43,11 @@ class _Commands(click.Group):
             command: click.Command = getattr(importlib.import_module(module), name)
             return command
         return plugins.command(cmd_name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names alone: for what they do, every command would be imported while somebody waits."""
+        names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         with in_sentences(ctx):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from braidstream import logs
-from braidstream.cli import letter_views, letters, plugins
+from braidstream.cli import completion, letter_views, letters, plugins
 from braidstream.cli.letters import LetterBox, Selection
 from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder, as_json, printable
@@ -26,7 +26,12 @@ from braidstream.streaming.replay import Letter, Place, Replay, replayed_by
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILTERS = (
-    click.option("--group", metavar="GROUP", help="Only those of this group, such as duration."),
+    click.option(
+        "--group",
+        metavar="GROUP",
+        shell_complete=completion.groups,
+        help="Only those of this group, such as duration.",
+    ),
     click.option("--reason", metavar="TEXT", help="Only those with this text in exception, stage or message."),
     click.option(
         "--since", type=letters.time, metavar="TIME", help="Only from this time on: ISO 8601 (UTC), or 2h ago."

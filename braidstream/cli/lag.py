@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from braidstream import logs
-from braidstream.cli import lag_views, plugins
+from braidstream.cli import completion, lag_views, plugins
 from braidstream.cli.groups import FirstRecords, Groups, Snapshot, look
 from braidstream.cli.letter_views import table, to_seconds
 from braidstream.cli.reading import metadata_of
@@ -29,7 +29,7 @@ _EVERY = 2.0
 
 
 @click.command()
-@click.argument("names", metavar="[GROUP]...", nargs=-1)
+@click.argument("names", metavar="[GROUP]...", nargs=-1, shell_complete=completion.groups)
 @click.option("--partitions", "is_detailed", is_flag=True, help="A line for each partition, as with a GROUP.")
 @click.option("--follow", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object; with --follow one a line.")

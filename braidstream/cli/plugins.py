@@ -87,7 +87,7 @@ def pipeline_with(topic: str, name: str | None) -> Pipeline[Any]:
     found = {}
     for entry in installed.values():
         one = _loaded(entry)
-        if topic in {*(own.name for own in one.topics), one.dead_letters}:
+        if topic in _topics(one):
             found[entry.name] = one
     if not found:
         names = ", ".join(sorted(installed))
@@ -95,6 +95,16 @@ def pipeline_with(topic: str, name: str | None) -> Pipeline[Any]:
     if len(found) > 1:
         raise SettingsError(f"{topic} is a topic of {', '.join(sorted(found))}: choose one of them with --pipeline")
     return next(iter(found.values()))
+
+
+def topic_names(name: str | None) -> list[str]:
+    """The topics, dead letters too, of the pipeline of this name, or of every one that is installed."""
+    found = [_loaded(entry) for entry in _installed().values()] if name is None else [pipeline(name)]
+    return sorted({topic for one in found for topic in _topics(one)})
+
+
+def _topics(one: Pipeline[Any]) -> set[str]:
+    return {*(own.name for own in one.topics), one.dead_letters}
 
 
 def _installed() -> dict[str, EntryPoint]:
@@ -166,6 +176,10 @@ def _imported(name: str, address: str) -> ModuleType:
         raise SettingsError(f"the pipeline {address} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
+def _complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [entry.name for entry in entry_points(group=PIPELINES) if entry.name.startswith(incomplete)]
+
+
 def pipeline_option(function: F) -> F:
     """The option `--pipeline`, as the argument `pipeline_name`."""
     return click.option(
@@ -174,6 +188,7 @@ def pipeline_option(function: F) -> F:
         metavar="PIPELINE",
         envvar=PIPELINE_VARIABLE,
         show_envvar=True,
+        shell_complete=_complete,
         help="An installed pipeline by its name, or one of this folder as module:ATTRIBUTE.",
     )(function)
 

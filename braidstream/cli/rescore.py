@@ -13,7 +13,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from rich.console import Console
 
 from braidstream import logs
-from braidstream.cli import letter_views, letters, plugins
+from braidstream.cli import completion, letter_views, letters, plugins
 from braidstream.cli.groups import FirstRecords, Groups, Stretch
 from braidstream.cli.reading import TopicReader, stretch_reader
 from braidstream.cli.records import Decoder, Record
@@ -35,7 +35,14 @@ def _start(text: str) -> datetime | Literal["beginning"]:
 
 
 @click.command()
-@click.option("--group", "group_name", required=True, metavar="GROUP", help="The group of a model, such as duration.")
+@click.option(
+    "--group",
+    "group_name",
+    required=True,
+    metavar="GROUP",
+    shell_complete=completion.groups,
+    help="The group of a model, such as duration.",
+)
 @click.option(
     "--from",
     "start",

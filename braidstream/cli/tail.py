@@ -13,7 +13,7 @@ import click
 from confluent_kafka import Message
 
 from braidstream import logs
-from braidstream.cli import plugins
+from braidstream.cli import completion, plugins
 from braidstream.cli.errors import sigterm_ends
 from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder, Record, as_json, as_line
@@ -23,7 +23,7 @@ from braidstream.streaming import clients
 
 
 @click.command()
-@click.argument("topic")
+@click.argument("topic", shell_complete=completion.topics)
 @click.option("--from-beginning", is_flag=True, help="Read what is there already; else only what comes from now on.")
 @click.option("--to-end", is_flag=True, help="Read from the beginning and stop at the end as it is now.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N records.")

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
@@ -245,6 +246,12 @@ def test_no_broker_named(environment: Mapping[str, str], trips: Path) -> None:
     done = run({**environment, "KAFKA_BOOTSTRAP_SERVERS": ""}, trips)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: KAFKA_BOOTSTRAP_SERVERS is not set")
+
+
+def test_the_version_is_told() -> None:
+    assert CliRunner().invoke(cli, ["--version"], prog_name="python -m producer").output == (
+        f"python -m producer, version {version('braidstream')}\n"
+    )
 
 
 def refused(*arguments: str | Path) -> str:

@@ -1,0 +1,79 @@
+"""The exit codes that docs/desk.md lists, by processes that end with them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from braidstream.embedded import EmbeddedBroker
+from tests import command_line
+from tests.documents import ROOT, table
+
+NOWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "BROKER_TIMEOUT": "1"}
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Mapping[str, str]]:
+    """An embedded broker with the topics of the rides."""
+    with EmbeddedBroker() as broker:
+        created = command_line.run("topics", "create", settings=broker.environment)
+        assert created.returncode == 0, created.stderr
+        yield broker.environment
+
+
+def exit_code(program: str, *arguments: str, settings: Mapping[str, str]) -> int:
+    """That of `python -m <program> <arguments>`, which is no traceback's."""
+    done = subprocess.run(
+        [sys.executable, "-m", program, *arguments],
+        env=command_line.environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode
+
+
+def test_every_code_is_listed() -> None:
+    assert [row[0] for row in table(ROOT / "docs" / "desk.md", "| code | meaning |")] == ["0", "1", "2", "130"]
+
+
+def test_done(settings: Mapping[str, str]) -> None:
+    assert command_line.run("tail", "decisions", "--to-end", settings=settings).returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_stopped(settings: Mapping[str, str], number: signal.Signals, code: int) -> None:
+    with command_line.started("tail", "decisions", settings=settings) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Following decisions")
+        process.send_signal(number)
+        assert process.wait(30) == code
+
+
+def test_failed() -> None:
+    assert command_line.run("topics", "check", settings=NOWHERE).returncode == 1
+    assert exit_code("decision_service", settings=NOWHERE) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed"),
+    [
+        (("tail", "decisions", "--no-such-option"), {}),
+        (("tail", "decisions", "--to-end"), {"TOPIC_PREFIX": "no-such-topic-"}),
+        (("topics", "check"), {"PARTITIONS": "many"}),
+    ],
+    ids=["option", "topic", "setting"],
+)
+def test_to_be_mended(settings: Mapping[str, str], arguments: tuple[str, ...], changed: dict[str, str]) -> None:
+    assert command_line.run(*arguments, settings={**settings, **changed}).returncode == 2
+
+
+def test_programs_that_have_something_to_be_mended(settings: Mapping[str, str]) -> None:
+    assert exit_code("producer", "no-such-file.parquet", settings=settings) == 2
+    assert exit_code("consumers.duration", settings={**settings, "MODEL_URI": "no-such-model"}) == 2
