@@ -242,7 +242,7 @@ def _check_compose(words: list[str]) -> None:
 
 def _check_click(command: click.Command, arguments: list[str]) -> None:
     """Raises what click says of options that the command does not have; values are not looked at."""
-    while isinstance(command, click.Group) and arguments:
+    while isinstance(command, click.Group) and arguments and arguments[0] != "--version":
         names = command.list_commands(click.Context(command))
         name = arguments[0] if arguments[0] in names else DEFAULT_COMMANDS.intersection(names).pop()
         found = command.get_command(click.Context(command), name)
