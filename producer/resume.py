@@ -15,8 +15,11 @@ from braidstream import SettingsError
 from producer.replay import RecordWriter
 from producer.rounds import Rounds
 
-EVERY = 1.0
+EVERY = 0.2
 """Seconds between two notes of how far a replay is: what was sent since the last one is sent again after a kill."""
+
+_SENDING = 20
+"""So many times as long as it waited for a note it sends before the next: a broker that is far away costs no more."""
 
 
 class Position(BaseModel):
@@ -110,11 +113,13 @@ class Noting:
 
     def flush(self) -> None:
         """As the writer does; everything that was sent is acknowledged then, and noted."""
+        began = self._clock()
         self._writer.flush()
         if self._sent > self._noted:
             self._note(self._sent)
             self._noted = self._sent
-        self._due = self._clock() + self._every
+        now = self._clock()
+        self._due = now + max(self._every, _SENDING * (now - began))
 
     def _note_when_due(self) -> None:
         if self._sent > self._noted and self._clock() >= self._due:

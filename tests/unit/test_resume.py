@@ -95,6 +95,22 @@ def test_it_is_noted_every_so_often_also_while_it_waits() -> None:
     assert noted == [3, 4]
 
 
+def test_a_slow_broker_is_waited_for_less_often() -> None:
+    noted: list[int] = []
+    now = 0.0
+    broker = Broker()
+
+    def note(sent: int) -> None:
+        nonlocal now
+        noted.append(sent)
+        now += 0.5
+
+    writer = Noting(broker, note, lambda: now, every=1.0)
+    for now in (1.0, 2.0, 11.0, 11.5):  # noqa: B007
+        writer.send_many([b"k"], [b"v"])
+    assert noted == [1, 4]
+
+
 def test_a_new_file_is_there_before_anything_is_sent(tmp_path: Path) -> None:
     path = tmp_path / "replay.json"
     rounds, position = take_up(path, replace(RIDES, salt="salt"), TOPIC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,8 +13,9 @@ from braidstream.avro import Codec, LocalSchemas
 from braidstream.column_writer import Column
 from braidstream.embedded import PARTITIONS, EmbeddedBroker, appear, properties_at
 from braidstream.errors import FatalError
+from braidstream.logs import client_logger
 from braidstream.settings import Settings
-from braidstream.writer import open_writer
+from braidstream.writer import EventWriter, open_writer
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
 from tests.unit.events import ride
@@ -104,3 +106,17 @@ def test_a_record_that_the_client_refuses_is_named(broker: EmbeddedBroker) -> No
     with pytest.raises(FatalError, match="ride_started, key b'big': "):
         writer.send_many([b"big"], [bytes(2000)])
     assert writer.acknowledged == 0
+
+
+def test_a_slow_broker_is_waited_for_as_long_as_it_acknowledges_something() -> None:
+    one_at_a_time = {"batch.num.messages": "1", "max.in.flight.requests.per.connection": "1"}
+    slow = {"test.mock.num.brokers": "1", "test.mock.broker.rtt": "50"}
+    producer = Producer({**slow, **one_at_a_time}, logger=client_logger())
+    producer.produce(TOPIC, b"", b"same")
+    assert producer.flush(PATIENCE) == 0
+    writer = EventWriter(RIDES.subjects, TOPIC, CODEC, producer, 0.5, identify=str)
+    writer.send_many([b"same"] * 20, [b""] * 20)
+    began = time.monotonic()
+    writer.flush()
+    assert writer.acknowledged == 20
+    assert time.monotonic() - began > 0.5
