@@ -105,14 +105,14 @@ def replay_command(
     Examples:
       python -m producer green_tripdata_2023-02.parquet
       python -m producer --rate 1000 --limit 20000 green_tripdata_2023-0*.parquet
-      python -m producer --speedup 60 --rejects rejects.csv yellow_tripdata_2019-03.csv
+      python -m producer --speedup 60 --rejects rejects.csv trips_2019-03.csv
       python -m producer --loop --rate 100..2000/10m green_tripdata_2023-02.parquet
       python -m producer --resume replay.json yellow_tripdata_2023-02.parquet
 
     \b
-    Without data at hand:
-      python -m producer download --month 2023-02   (python -m producer download --help)
-      python -m producer sample trips.parquet       (python -m producer sample --help)
+    Without data at hand (see their --help):
+      python -m producer download --month 2023-02
+      python -m producer sample trips.parquet
     """
     if rate is not None and speedup is not None:
         raise click.UsageError("--rate and --speedup exclude each other: give one of them.")
@@ -174,8 +174,12 @@ def download_command(months: tuple[str, ...], taxi: str, folder: Path) -> None:
         if to.exists():
             click.echo(f"{to} is there already, and was left as it is")
             continue
-        with shown_download(f"{taxi} {month}") as shown:
-            trips = download(f"{address}/{name}", to, shown)
+        try:
+            with shown_download(f"{taxi} {month}") as shown:
+                trips = download(f"{address}/{name}", to, shown)
+        except KeyboardInterrupt:
+            click.echo("Stopped: the same command goes on from what has come", err=True)
+            raise
         click.echo(f"{to}: {counted(trips.rides.height, 'ride')}, {_rejected(trips)}")
 
 

@@ -70,7 +70,7 @@ def write_position(path: Path, position: Position) -> None:
 def _require_same(path: Path, found: Position, wanted: Position) -> None:
 
     if found.topic != wanted.topic:
-        reason = f"goes to another topic ({found.topic}, this one is {wanted.topic})"
+        reason = f"goes to {found.topic}, not to {wanted.topic}"
     elif found.rides != wanted.rides:
         reason = "sends other rides: the files, their order or --start-at are not the same"
     elif (found.salt is None) != (wanted.salt is None):

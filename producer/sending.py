@@ -75,5 +75,6 @@ def send(rounds: Rounds, writer: EventWriter[RideStarted], pace: Callable[[int],
         try:
             sent = replay(batches, sink, pace=pace(first), stop=stop, progress=lambda sent: shown(sent, left))
         except FatalError as error:
-            raise FatalError(f"{error} ({writer.acknowledged:,} rides had been acknowledged)") from error
+            go_on = f"; the same command goes on from where {resume} says" if resume is not None else ""
+            raise FatalError(f"{error} ({writer.acknowledged:,} rides had been acknowledged{go_on})") from error
         return Outcome(rounds.total, first, sent, writer.acknowledged, time.monotonic() - start, stop.received)

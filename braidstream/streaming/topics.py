@@ -153,11 +153,11 @@ def identity(client: AdminClient, name: str) -> str:
     try:
         metadata = client.list_topics(timeout=_CALL_TIMEOUT)
         if is_embedded(metadata):
-            return f"{name} of cluster {metadata.cluster_id}"
+            return f"{name} (cluster {metadata.cluster_id})"
         described = client.describe_topics(TopicCollection([name]), request_timeout=_CALL_TIMEOUT)[name].result()
     except KafkaException as error:
         raise FatalError(f"the broker does not tell the id of topic {name}: {error.args[0].str()}") from error
-    return f"{name}, id {described.topic_id}, of cluster {metadata.cluster_id}"
+    return f"{name} (id {described.topic_id}, cluster {metadata.cluster_id})"
 
 
 def is_embedded(metadata: Any) -> bool:

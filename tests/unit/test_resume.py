@@ -17,7 +17,7 @@ from braidstream.errors import FatalError
 from producer.resume import Noting, Position, read_position, take_up, write_position
 from producer.rounds import Rounds
 
-TOPIC = "ride_started, id 1, of cluster c"
+TOPIC = "ride_started (id 1, cluster c)"
 RIDES = Rounds(pl.DataFrame({"ride_id": ["a", "b", "c"]}), 3)
 
 
@@ -131,7 +131,11 @@ def test_it_goes_on_under_the_ids_of_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rounds", "topic", "message"),
     [
-        (RIDES, "ride_started, id 2, of cluster c", r"goes to another topic \(ride_started, id 1, of cluster c, this"),
+        (
+            RIDES,
+            "ride_started (id 2, cluster c)",
+            r"goes to ride_started \(id 1, cluster c\), not to ride_started \(id 2",
+        ),
         (replace(RIDES, rides=RIDES.rides.reverse()), TOPIC, "sends other rides: the files, their order or --start-at"),
         (replace(RIDES, salt="salt"), TOPIC, r"sends rides under their own ids \(--new-ids, --loop\)"),
     ],
