@@ -21,6 +21,12 @@ EVENT, PREDICTION, DECISION, DEAD_LETTER, SENT_BACK, OTHER = (
     "record",
 )
 
+_FIELDS = {
+    PREDICTION: {"prediction_id", "model", "model_version", "value"},
+    DECISION: {"revision", "action", "reasons", "missing", "evidence", "opened_at"},
+}
+"""What is told of a record of this kind; one without them is somebody else's."""
+
 
 class Entry(NamedTuple):
     """One record, and what kind it is of. `note` says what is special of it: a repeat, or sent back for a group."""
@@ -103,7 +109,7 @@ def timeline(
     entries = list(_entries(kinds, ordered))
     decisions = [entry.fields for entry in entries if entry.kind == DECISION and entry.fields]
     state = states[-1].record.value if states and not decisions else None
-    if isinstance(state, Undecoded):
+    if not (isinstance(state, dict) and {"event", "expected", "expires_at"} <= state.keys()):
         state = None
     answered = {entry.fields.get("model") for entry in entries if entry.kind == PREDICTION}
     if decisions:
@@ -126,6 +132,8 @@ def _entries(kinds: Mapping[str, str], sightings: Sequence[Sighting]) -> Iterato
         fields = value if isinstance(value, dict) else {}
         if kind == DEAD_LETTER and replayed_by(sighting.message) is not None:
             kind = SENT_BACK
+        if not (isinstance(value, Undecoded) or _FIELDS.get(kind, set()) <= fields.keys()):
+            kind = OTHER
         note = None
         if kind == EVENT:
             note = _first(seen, EVENT, "repeat")

@@ -71,7 +71,8 @@ def _entry_lines(told: Timeline, entry: Entry, settings: Settings, width: int) -
     yield from _wrapped(f"{time:12}  {_after(told, entry):>11}  {kind:11}  {place}", width, "", _INDENT)
     details = [*_details(told, entry)]
     if entry.note is not None:
-        details[:1] = [": ".join([entry.note, *details[:1]])]
+        is_same = entry.kind == EVENT and entry.fields == told.of(EVENT)[0].fields
+        details[:1] = [entry.note if is_same else ": ".join([entry.note, *details[:1]])]
     for detail in details:
         yield from _wrapped(detail, width, _INDENT, _INDENT)
 

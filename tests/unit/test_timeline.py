@@ -162,6 +162,7 @@ def test_what_comes_again_is_noted() -> None:
         decided(7, offset=1),
         decided(8, opened=5, offset=2),
     )
+    assert "              repeat" in shown(made)
     assert [entry.note for entry in made.entries] == [
         *(None, "repeat"),
         *(None, "repeat", "another version", None),
@@ -248,6 +249,8 @@ def test_lines_fit_the_terminal_and_command_nothing(width: int) -> None:
         seen("ride_started", 2, Undecoded(f"not Avro {junk}", b""), offset=2),
         seen("predictions", 3, Undecoded(junk, b"")),
         seen("decisions", 4, Undecoded(junk, b"")),
+        seen("predictions", 4, {"ride_id": "ride-1"}, offset=1),
+        seen("decisions", 4, None, offset=1),
         seen("notifications", 5, None),
         seen("notifications", 6, {"user_id": junk}, offset=1),
         letter(7, junk),
