@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -121,7 +123,8 @@ class _Scored:
             click.echo(f"Nothing to be scored again: {group.name} has scored nothing of that time in {reader.name}.")
             return group.name, plan
         self._tell(group.name, plan, deleted=start == "beginning" and any(firsts.values()))
-        click.echo(f"Warning: {said}" if is_warning else said, err=is_warning)
+        text = f"Warning: {said}" if is_warning else said
+        click.echo(textwrap.fill(text, shutil.get_terminal_size().columns), err=is_warning)
         return group.name, plan
 
     def move(self, group: str, plan: Sequence[Rewind]) -> None:

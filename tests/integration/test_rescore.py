@@ -31,7 +31,7 @@ def rescore(pipeline: RidePipeline, model: Path, *arguments: str, code: int = 0)
     settings = {**pipeline.environment, "MODEL_URI": str(model)}
     done = command_line.run("rescore", "--group", "duration", *arguments, settings=settings)
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return " ".join((done.stdout + done.stderr).split())
 
 
 def all_is_read(pipeline: RidePipeline, group: str, topic: str) -> bool:
@@ -61,7 +61,7 @@ def test_a_new_version_scores_again_and_revises_only_what_missed_the_model(
     assert "has 1 member: stop its workers first" in rescore(pipeline, new, "--from", "beginning", "--yes", code=2)
     pipeline.stop(failing)
     said = rescore(pipeline, new, "--from", "beginning", "--yes")
-    assert "3 records, before those that are new.\n" in said
+    assert "3 records, before those that are new. " in said
     assert f"holds version {versions[1]}; the last predictions of duration are by version {versions[0]}." in said
     pipeline.start("consumers.duration", MODEL_URI=str(new))
     pipeline.wait_for(lambda: len(pipeline.records(RIDES.predictions.name)) == 5, "predictions of the new version")

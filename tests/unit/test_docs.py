@@ -233,9 +233,9 @@ def _check_compose(words: list[str]) -> None:
     named = [word.split("=")[0] for before, word in itertools.pairwise(words) if before == "--scale"]
     assert SERVICES.issuperset(named), f"there is no service {set(named) - SERVICES}"
     match words:
-        case ["run", "--rm", service, *rest]:
+        case ["run", "--rm", "cli" | "producer" | "uploads" as service, *rest]:
             _check_click({"cli": cli.main, "producer": producer_cli, "uploads": uploader}[service], rest)
-        case ["exec", service, *rest]:
+        case ["exec", service, *rest] | ["run", "--rm", service, *rest]:
             assert service in SERVICES
             _check(rest[0], rest[1:])
 
