@@ -18,7 +18,7 @@ from producer.rounds import Rounds
 EVERY = 0.2
 """Seconds between two notes of how far a replay is: what was sent since the last one is sent again after a kill."""
 
-_SENDING = 20
+_SENDING = 10
 """So many times as long as it waited for a note it sends before the next: a broker that is far away costs no more."""
 
 
@@ -68,7 +68,6 @@ def write_position(path: Path, position: Position) -> None:
 
 
 def _require_same(path: Path, found: Position, wanted: Position) -> None:
-
     if found.topic != wanted.topic:
         reason = f"goes to {found.topic}, not to {wanted.topic}"
     elif found.rides != wanted.rides:

@@ -21,7 +21,7 @@ from schemas.ride_started import RideStarted
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many rides were acknowledged `before`, how many of how many were `sent` now, and how long that took."""
+    """What became of a replay of `total` rides, None when it has no end, of which `before` were acknowledged earlier."""
 
     total: int | None
     before: int
