@@ -43,12 +43,13 @@ class Sighting(NamedTuple):
 class Findings:
     """What a search found, and where it looked: from `since` to before `until`, None for as far as there was anything.
 
-    `home` is the partition number that the subject's key belongs in.
+    `home` is the partition number that the subject's key belongs in, `numbers` are those that it was found in.
     """
 
     home: int
     since: datetime | None
     until: datetime | None = None
+    numbers: Collection[int] = ()
     sightings: list[Sighting] = field(default_factory=list)
 
 
@@ -85,13 +86,14 @@ class Search:
         found.sightings = self._origins(found.home, since)
         if not found.sightings:
             return found
-        times = [at for sighting in found.sightings if (at := sighting.record.timestamp) is not None]
+        found.numbers = {sighting.record.partition for sighting in found.sightings}
+        times = [at for sighting in found.sightings if (at := self._began(sighting)) is not None]
         if since is None and times:
             found.since = min(times) - _CLOCKS
         begin = found.since
         for reach in (SOON, LATE) if since is None and times else (None,):
             found.until = max(times) + reach if reach is not None and max(times) + reach < now else None
-            found.sightings += self._consequences(found.sightings, begin, found.until)
+            found.sightings += self._consequences(found.numbers, begin, found.until)
             if found.until is None or self._is_complete(found):
                 break
             begin = found.until
@@ -106,7 +108,7 @@ class Search:
 
     def states(self, found: Findings) -> list[Sighting]:
         """What the decision service keeps of the subject, in order."""
-        return self._seen(self._pipeline.decision_state.name, _numbers(found.sightings), found.since, found.until)
+        return self._seen(self._pipeline.decision_state.name, found.numbers, found.since, found.until)
 
     def _origins(self, home: int, since: datetime | None) -> list[Sighting]:
         """The subject's events: in the partition of its key, else in any other; else its decisions."""
@@ -130,9 +132,9 @@ class Search:
         return found
 
     def _consequences(
-        self, origins: Collection[Sighting], since: datetime | None, until: datetime | None
+        self, numbers: Collection[int], since: datetime | None, until: datetime | None
     ) -> Iterator[Sighting]:
-        pipeline, numbers = self._pipeline, _numbers(origins)
+        pipeline = self._pipeline
         own = {pipeline.subjects.key, pipeline.predictions.key}
         topics: tuple[Topic[Any], ...] = (pipeline.predictions, pipeline.decisions, *pipeline.others)
         for topic in topics:
@@ -172,11 +174,13 @@ class Search:
                 if is_keyed or (isinstance(record.value, dict) and self._subject_id in record.value.values()):
                     yield Sighting(topic, message, record)
 
+    def _began(self, sighting: Sighting) -> datetime | None:
+        """When an event was written; of a decision, when it was opened."""
+        value = sighting.record.value
+        is_decision = sighting.topic == self._pipeline.decisions.name and isinstance(value, dict)
+        return value.get("opened_at") if is_decision else sighting.record.timestamp
+
     def _is_complete(self, found: Findings) -> bool:
         name = self._pipeline.decisions.name
         decided = (s.record.value for s in found.sightings if s.topic == name)
         return any(isinstance(value, dict) and value.get("complete") is True for value in decided)
-
-
-def _numbers(sightings: Collection[Sighting]) -> list[int]:
-    return sorted({sighting.record.partition for sighting in sightings})

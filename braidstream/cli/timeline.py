@@ -139,10 +139,10 @@ def _entries(kinds: Mapping[str, str], sightings: Sequence[Sighting]) -> Iterato
             note = _first(seen, EVENT, "repeat")
             if sighting.sent_back_for is not None:
                 note = f"sent back for {sighting.sent_back_for}"
-        elif kind == PREDICTION:
+        elif kind == PREDICTION and fields:
             model = _first(seen, ("model", fields.get("model")), "another version")
             note = _first(seen, ("id", fields.get("prediction_id")), "repeat") or model
-        elif kind == DECISION:
+        elif kind == DECISION and fields:
             anew = _first(seen, ("revision", fields.get("revision")), "decided anew")
             note = _first(seen, (fields.get("opened_at"), fields.get("revision")), "repeat") or anew
         yield Entry(kind, sighting, note)

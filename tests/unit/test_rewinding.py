@@ -5,15 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
+from confluent_kafka import Producer
 
+from braidstream.cli import main
 from braidstream.cli.groups import Group, Member
 from braidstream.cli.rewinding import Rewind, check_time, rewinds, the_group, versions
+from braidstream.embedded import EmbeddedBroker, appear
 from braidstream.errors import SettingsError
 from braidstream.streaming.ports import Partition
 from braidstream.testing.kit import PolicyKit
 from decision_service.policy import RideDecisionSettings, ride_policy
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
+from tests import command_line
 from tests.unit.events import NOON, ride
 
 RIDES_0, PREDICTIONS_0 = Partition("x.ride_started", 0), Partition("x.predictions", 0)
@@ -49,6 +54,17 @@ def test_other_groups_are_refused(groups: list[Group], name: str, sentence: str)
     with pytest.raises(SettingsError) as caught:
         the_group(groups, name, f"x.{name}", "x.ride_started")
     assert sentence in str(caught.value)
+
+
+def test_the_embedded_broker_is_refused_and_so_is_asking_without_a_terminal() -> None:
+    with EmbeddedBroker() as broker:
+        appear(Producer({"bootstrap.servers": broker.bootstrap_servers}), ["ride_started"])
+        refused = command_line.run("rescore", "--group=duration", "--from=1h", "--yes", settings=broker.environment)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "the embedded broker keeps nothing for long" in refused.stderr
+    unasked = CliRunner().invoke(main, ["rescore", "--group", "duration", "--from", "beginning"])
+    assert unasked.exit_code == 2
+    assert "there is no terminal to ask on" in unasked.stderr
 
 
 # How far

@@ -23,13 +23,15 @@ from braidstream.settings import Settings
 from braidstream.streaming import clients
 from braidstream.streaming.dead_letters import REPLAY_GROUP
 from braidstream.streaming.partitioning import partition_of_key
+from schemas.decision import Decision
 from tests import command_line
 from tests.notifications import NOTIFICATIONS, NOTIFYING, Notification
-from tests.unit.events import ride
+from tests.unit.events import NOON, prediction, ride
 
 RIDES_THERE = 50
 FOREIGN = "ride-of-another-partitioner"
 LONG_AGO = "ride-long-ago"
+GONE = "ride-whose-event-is-gone"
 NEVER = "ride-never"
 
 
@@ -78,6 +80,12 @@ def broker() -> Iterator[EmbeddedBroker]:
         send(NOTIFYING.subjects, ride(LONG_AGO), headers={REPLAY_GROUP: b"tip"})
         elsewhere = (partition_of_key(FOREIGN.encode(), PARTITIONS) + 1) % PARTITIONS
         send(NOTIFYING.subjects, ride(FOREIGN), partition=elsewhere)
+        opened = {"opened_at": NOON, "decided_at": NOON}
+        made = Decision(
+            subject_id=GONE, revision=0, action="a", reasons=[], complete=True, missing=[], evidence=[], **opened
+        )
+        send(NOTIFYING.decisions, made)
+        send(NOTIFYING.predictions, prediction(GONE))
         producer.produce("x.dead_letters", b"?", FOREIGN.encode(), partition=elsewhere)
         producer.produce("x.dead_letters", b"?", b"ride-0", partition=elsewhere)
         assert producer.flush(10) == 0
@@ -117,6 +125,12 @@ def test_the_search_goes_back_past_what_was_sent_back(world: World) -> None:
     assert [sighting.sent_back_for for sighting in found.sightings] == ["tip", None]
     assert found.since is not None
     assert found.since < datetime.now(UTC)
+
+
+def test_a_decision_stands_in_for_an_event_that_is_gone(world: World) -> None:
+    found = world.search(GONE)
+    assert places(found) == [("decisions", GONE.encode()), ("predictions", GONE.encode())]
+    assert found.since == NOON - timedelta(minutes=1)
 
 
 def test_nothing_is_found_of_a_subject_that_never_was(world: World) -> None:

@@ -94,7 +94,7 @@ def state(expected: Sequence[str], *, is_seen: bool = True, expires: int = 30_00
 def told(
     *sightings: Sighting, states: Sequence[Sighting] = (), expected: Sequence[str] = (), home: int = 3
 ) -> Timeline:
-    found = Findings(home, NOON - timedelta(minutes=1), None, list(sightings))
+    found = Findings(home, NOON - timedelta(minutes=1), sightings=list(sightings))
     return timeline(RIDES, "ride-1", found, states, expected)
 
 
