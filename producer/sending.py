@@ -21,7 +21,7 @@ from schemas.ride_started import RideStarted
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a replay of `total` rides, None when it has no end, of which `before` were acknowledged earlier."""
+    """What became of a replay of `total` rides (None: without an end), of which `before` were acknowledged earlier."""
 
     total: int | None
     before: int
