@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from producer.pace import Rate
 from producer.trips import named_month
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+_CHANGE = re.compile(r"([0-9.]+)\.\.([0-9]+\.?[0-9]*)/([0-9.]+)([smh])")
 
 
 def factor(text: str) -> float:
@@ -27,13 +29,13 @@ def factor(text: str) -> float:
 
 def rate(text: str) -> Rate:
     """So many a second, as in 1000, or a change from one rate to another within a time, as in 100..2000/60s."""
-    first, dots, rest = text.partition("..")
-    if not dots:
+    if ".." not in text:
         return Rate(factor(text), factor(text))
-    last, _, time = rest.partition("/")
-    if time[-1:] not in _UNITS:
-        raise click.BadParameter(f"{text!r} lacks how long it takes, in s, m or h: give it as in 100..2000/60s.")
-    return Rate(factor(first), factor(last), factor(time[:-1]) * _UNITS[time[-1]])
+    change = _CHANGE.fullmatch(text)
+    if change is None:
+        raise click.BadParameter(f"{text!r} is no change of the rate: give it as in 100..2000/60s (s, m or h).")
+    first, last, time, unit = change.groups()
+    return Rate(factor(first), factor(last), factor(time) * _UNITS[unit])
 
 
 def start(text: str) -> int | datetime:
