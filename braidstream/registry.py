@@ -76,7 +76,7 @@ class RegistryClient:
         try:
             self._call(
                 "PUT",
-                f"/config/{urllib.parse.quote(subject, safe='')}",
+                _config(subject),
                 {"compatibility": compatibility},
                 "compatibility",
             )
@@ -84,6 +84,27 @@ class RegistryClient:
             # Apicurio's answer to the second of two that set it at the same moment.
             if error.status != 409:
                 raise
+
+    def compatibility(self, subject: str | None) -> str:
+        """How the versions of a subject have to be compatible; without one, those of subjects that do not say."""
+        if subject is not None:
+            try:
+                return str(self._call("GET", _config(subject), None, "compatibilityLevel"))
+            except RegistryRefusal as error:
+                if error.status != 404:
+                    raise
+        return str(self._call("GET", "/config", None, "compatibilityLevel"))
+
+    def is_compatible(self, subject: str, schema: str) -> bool:
+        """Whether this schema could be registered."""
+        try:
+            return bool(
+                self._call("POST", f"/compatibility{_subject(subject)}/versions", {"schema": schema}, "is_compatible")
+            )
+        except RegistryRefusal as error:
+            if error.status == 404:
+                return True  # there is no version yet
+            raise
 
     def schema(self, schema_id: int) -> str | None:
         """The text of a schema; None when the id is not known."""
@@ -149,6 +170,10 @@ def _message(error: urllib.error.HTTPError) -> str:
             return error.read(2000).decode(errors="replace")
         except (OSError, http.client.HTTPException):
             return "(the answer broke off)"
+
+
+def _config(subject: str) -> str:
+    return f"/config/{urllib.parse.quote(subject, safe='')}"
 
 
 def _subject(name: str) -> str:

@@ -20,6 +20,7 @@ _COMMANDS = {
     "broker": "braidstream.cli.broker:broker",
     "completion": "braidstream.cli.completion:completion",
     "dlq": "braidstream.cli.dlq:dlq",
+    "doctor": "braidstream.cli.doctor:doctor",
     "health": "braidstream.cli.health:health",
     "lag": "braidstream.cli.lag:lag",
     "new": "braidstream.cli.new:new",

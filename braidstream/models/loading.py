@@ -39,6 +39,10 @@ TRUSTED_TYPES = (
 """What a skops file may hold beyond the types that skops itself trusts."""
 
 
+class UntrustedTypesError(SettingsError):
+    """The model is made of types that neither this package nor the caller trusts."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A trained model, ready to predict on one thread."""
@@ -112,7 +116,7 @@ def read_estimator(origin: str, content: bytes, trusted: Sequence[str]) -> Any:
         return skops.io.loads(content, trusted=allowed)
     except UntrustedTypesFoundException as error:
         unknown = sorted(set(skops.io.get_untrusted_types(data=content)).difference(allowed))
-        raise SettingsError(
+        raise UntrustedTypesError(
             f"{origin}: the model is made of types that are not trusted: if you trust {', '.join(unknown)}, give "
             f"trusted={tuple(unknown)} to what trains it (train, run_training) and to what serves it (run_scorer, "
             "load_model)"

@@ -27,13 +27,17 @@ class Gap(NamedTuple):
 
 def error(gaps: Sequence[Gap], offsets_command: str) -> FatalError:
     """What stops a worker whose records were deleted before it read them; they are not skipped silently."""
+    return FatalError(
+        f"the committed offset no longer exists: deleted before they were processed, by retention or by hand, are "
+        f"{'; '.join(map(str, gaps))}. Nothing was skipped. To go on without them, at the first record that is left, "
+        f"stop every worker of the group, run `{reset_command(gaps, offsets_command)}`, and start them again."
+    )
+
+
+def reset_command(gaps: Sequence[Gap], offsets_command: str) -> str:
+    """The command that makes a group go on at the first record that is left."""
     numbers: dict[str, list[str]] = defaultdict(list)
     for gap in gaps:
         numbers[gap.partition.topic].append(str(gap.partition.number))
     topics = " ".join(f"--topic {topic}:{','.join(those)}" for topic, those in numbers.items())
-    return FatalError(
-        f"the committed offset no longer exists: deleted before they were processed, by retention or by hand, are "
-        f"{'; '.join(map(str, gaps))}. Nothing was skipped. To go on without them, at the first record that is left, "
-        f"stop every worker of the group, run `{offsets_command} {topics} --reset-offsets --to-earliest --execute`, "
-        "and start them again."
-    )
+    return f"{offsets_command} {topics} --reset-offsets --to-earliest --execute"

@@ -22,7 +22,7 @@ ROOM = 64 * 1024
 
 _POLL = 1.0
 _CALL_TIMEOUT = 10.0
-_MAX_BYTES = "max.message.bytes"
+MAX_BYTES = "max.message.bytes"
 _BROKER_DEFAULT_MAX_BYTES = 1_048_588
 _BATCH_SIZE = 1_000_000
 """librdkafka's default for `batch.size`."""
@@ -39,8 +39,8 @@ class TopicSpec(NamedTuple):
 
 def specs(pipeline: Pipeline[Any], settings: Settings) -> list[TopicSpec]:
     """Every topic of the pipeline; all have the same number of partitions, since they are joined by it."""
-    inputs = [int(t.config.get(_MAX_BYTES, _BROKER_DEFAULT_MAX_BYTES)) for t in pipeline.topics]
-    larger = {_MAX_BYTES: str(max(inputs) + ROOM)}
+    inputs = [int(t.config.get(MAX_BYTES, _BROKER_DEFAULT_MAX_BYTES)) for t in pipeline.topics]
+    larger = {MAX_BYTES: str(max(inputs) + ROOM)}
     read = (settings.named(pipeline.subjects.name), settings.named(pipeline.predictions.name))
     state = pipeline.decision_state
     plain = [topic for topic in pipeline.topics if topic != state]
@@ -58,7 +58,7 @@ def create(client: AdminClient, wanted: Sequence[TopicSpec], replication_factor:
     for spec in wanted:
         config = dict(spec.config)
         if spec.holds:
-            config[_MAX_BYTES] = max(config[_MAX_BYTES], least, key=int)
+            config[MAX_BYTES] = max(config[MAX_BYTES], least, key=int)
         new.append(NewTopic(spec.name, spec.partitions, replication_factor or -1, config=config))
     created = []
     for name, future in client.create_topics(new, operation_timeout=_CALL_TIMEOUT).items():
@@ -138,11 +138,11 @@ def check(
             )
     # Who only writes to a topic may not be allowed to ask for its settings.
     if any(spec.config for spec in wanted):
-        configs = _configs(
+        configs = configs_of(
             client, sorted({name for spec in wanted for name in (spec.name, *spec.holds)} & topics.keys())
         )
         for spec in wanted:
-            _check_config(spec, configs, settings)
+            check_config(spec, configs, settings)
 
 
 def identity(client: AdminClient, name: str) -> str:
@@ -179,8 +179,8 @@ def _broker_max_bytes(client: AdminClient) -> int:
         return _BROKER_DEFAULT_MAX_BYTES
 
 
-def _configs(client: AdminClient, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-    """The settings of topics; raises `FatalError` when they cannot be read."""
+def configs_of(client: AdminClient, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    """The settings of topics, by name; raises `FatalError` when they cannot be read."""
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     found = {}
     for resource, future in client.describe_configs(resources, request_timeout=_CALL_TIMEOUT).items():
@@ -191,23 +191,36 @@ def _configs(client: AdminClient, names: Sequence[str]) -> Mapping[str, Mapping[
     return found
 
 
-def _check_config(spec: TopicSpec, configs: Mapping[str, Mapping[str, str]], settings: Settings) -> None:
-    """Refuse what would lose decisions, or stop every worker at the first record that is large."""
-    policy, largest = configs[spec.name]["cleanup.policy"], int(configs[spec.name][_MAX_BYTES])
+def check_config(spec: TopicSpec, configs: Mapping[str, Mapping[str, str]], settings: Settings) -> None:
+    """Refuse what would lose decisions, or stop every worker at the first record that is large.
+
+    `configs` are the settings of the topic and of those that it holds; raises `SettingsError`.
+    """
+    policy, largest = configs[spec.name]["cleanup.policy"], int(configs[spec.name][MAX_BYTES])
     if spec.config.get("cleanup.policy", policy) != policy:
         raise SettingsError(
             f"topic {spec.name} has cleanup.policy={policy}, not compact: what its worker remembers would be "
             "lost when its records are deleted. Change it, or delete the topic and run `braidstream topics create`."
         )
-    batch = int(settings.kafka.get("batch.size", _BATCH_SIZE))
+    batch = _batch_size(settings)
     if largest < batch:
         raise SettingsError(
-            f"topic {spec.name} has {_MAX_BYTES}={largest}, less than a batch of records may have "
-            f"(KAFKA_BATCH_SIZE={batch}): set KAFKA_BATCH_SIZE to {largest} or less, or raise {_MAX_BYTES}."
+            f"topic {spec.name} has {MAX_BYTES}={largest}, less than a batch of records may have "
+            f"(KAFKA_BATCH_SIZE={batch}): set KAFKA_BATCH_SIZE to {largest} or less, or raise {MAX_BYTES}."
         )
     for held in configs.keys() & spec.holds:
-        if largest < (least := int(configs[held][_MAX_BYTES]) + ROOM):
+        if largest < (least := int(configs[held][MAX_BYTES]) + ROOM):
             raise SettingsError(
-                f"topic {spec.name} has {_MAX_BYTES}={largest}, and holds records of {held} with {ROOM} bytes beside "
+                f"topic {spec.name} has {MAX_BYTES}={largest}, and holds records of {held} with {ROOM} bytes beside "
                 f"them: raise it to {least}, or the first record that is too large for it stops every worker."
             )
+
+
+def least_max_bytes(spec: TopicSpec, configs: Mapping[str, Mapping[str, str]], settings: Settings) -> int:
+    """The least `MAX_BYTES` of a topic that `check_config` takes."""
+    held = [int(configs[name][MAX_BYTES]) + ROOM for name in spec.holds if name in configs]
+    return max(_batch_size(settings), *held, 0)
+
+
+def _batch_size(settings: Settings) -> int:
+    return int(settings.kafka.get("batch.size", _BATCH_SIZE))

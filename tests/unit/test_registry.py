@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from confluent_kafka import Message
@@ -21,60 +18,21 @@ from braidstream.registry import RegistryClient, RegistryRefusal, RegistrySchema
 from braidstream.settings import WorkerSettings
 from braidstream.streaming.ports import Headers
 from rides.pipeline import RIDES
+from tests.unit.registry_server import NOT_FOUND, Registry, run_registry
 
 TYPE = RIDES.subjects.event_type
 SUBJECT = "ride_started-value"
 FIND = f"POST /subjects/{SUBJECT}"
 REGISTER = f"{FIND}/versions"
 REQUIRE = f"PUT /config/{SUBJECT}"
-NOT_FOUND = (404, b'{"error_code":40403,"message":"not found"}')
 LARGEST_ID = 2**31 - 1
-
-
-class Registry(ThreadingHTTPServer):
-    """A server on a free port: gives the `answers` by method and path, 404 for others, and keeps what was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: dict[str, tuple[int, bytes]] = {}
-        self.asked: list[tuple[str, Any]] = []
-        self.authorization: str | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One request to the registry."""
-
-    server: Registry
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        call = f"{self.command} {self.path}"
-        self.server.asked.append((call, json.loads(body) if body else None))
-        self.server.authorization = self.headers.get("Authorization")
-        status, text = self.server.answers.get(call, NOT_FOUND)
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(text)
-
-    do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names that the base class calls
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Registry() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with run_registry() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def schemas_of(registry: Registry) -> RegistrySchemas:

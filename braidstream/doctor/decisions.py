@@ -1,0 +1,65 @@
+"""Do decisions wait for the models that there are, and only for those?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from braidstream.cli.groups import Group
+from braidstream.doctor.case import Case
+from braidstream.doctor.findings import Finding, ok, warning, wrong
+
+CHECK = "decisions"
+
+
+def waiting(case: Case, groups: Sequence[Group], models: Collection[str]) -> Iterator[Finding]:
+    """Expected models that nobody serves, and served ones that nobody waits for; `models` are those in `models/`."""
+    subjects, predictions = (case.settings.named(t.name) for t in (case.pipeline.subjects, case.pipeline.predictions))
+    members = {group.name: group.members for group in groups}
+    deciders = {group.name for group in groups if {subjects, predictions} <= group.topics}
+    if not deciders:
+        yield warning(CHECK, f"no decision service has started: no group reads both {subjects} and {predictions}")
+    if not any(members[name] for name in deciders):
+        return
+    expected = case.settings.expected_models
+    for model in expected or sorted(models):
+        group = case.settings.named(model)
+        # Of a group that has no members any more, the check of groups tells.
+        if not members.get(group) and (expected is not None or group not in members):
+            yield _unserved(case, model)
+    served = [
+        name.removeprefix(case.settings.topic_prefix) for name in members if members[name] and name not in deciders
+    ]
+    for model in served:
+        if expected is not None and model in models and model not in expected:
+            yield warning(
+                CHECK,
+                f"{model} has workers, and decisions do not wait for it: start the decision service with",
+                f"export EXPECTED_MODELS={','.join((*expected, model))}",
+            )
+
+
+def _unserved(case: Case, model: str) -> Finding:
+    start = case.start(model)
+    if case.settings.expected_models is not None:
+        said = f"decisions wait for {model} (EXPECTED_MODELS) until their deadline, and no worker serves it"
+        return wrong(CHECK, said, *start)
+    return warning(CHECK, f"there is a model {model}, and no worker serves it", *start)
+
+
+def partial(case: Case, decisions: Sequence[dict[str, Any]]) -> Iterator[Finding]:
+    """First decisions of late that were made at their deadline, without a prediction."""
+    first = [decision for decision in decisions if decision["revision"] == 0]
+    missing = Counter(model for decision in first for model in decision["missing"] if not decision["complete"])
+    count = sum(not decision["complete"] for decision in first)
+    if count:
+        models = ", ".join(f"{model} in {times}" for model, times in missing.most_common())
+        yield warning(
+            CHECK,
+            f"{count} of the last {len(first)} decisions were made at their deadline; missing is {models}: is its "
+            "worker behind, or gone?",
+            case.command("lag"),
+        )
+    elif first:
+        yield ok(CHECK, f"the last {len(first)} were complete")

@@ -1,0 +1,15 @@
+"""What the doctor reads of the settings: its own, and those of workers that say what has to be there."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from braidstream.settings import Guarantee, ModelNames, Settings
+
+
+class DoctorSettings(Settings):
+    """The settings of the workers, as far as they are set where the doctor is called."""
+
+    expected_models: ModelNames | None = Field(default=None, description="Models that a decision waits for.")
+    model_uri: str | None = Field(default=None, description="The model that a worker serves.")
+    processing_guarantee: Guarantee = Field(default="exactly_once", description="What the workers promise.")
