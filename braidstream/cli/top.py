@@ -79,19 +79,20 @@ class Top:
         return View(
             title=self._title,
             at=datetime.fromtimestamp(now, UTC),
-            topics=tuple(self._topic(topic, ends.get(topic)) for topic in self._topics),
+            topics=tuple(self._topic(topic, ends.get(topic), problem is None) for topic in self._topics),
             groups=tuple(answer.groups or ()) if answer is not None else (),
             open_decisions=self._open() if is_followed else None,
             open_is_exact=following.open_is_exact(now),
             latency=Latency.of(took) if is_followed else None,
             partial=partial_share(decision for _, decision in lately),
             decisions=tuple(subjects.decided.latest(_DECISIONS_SHOWN)),
+            totals_are_offsets=True,
             note=self._note(),
             problem=problem or following.problem,
         )
 
-    def _topic(self, topic: str, end: int | None) -> TopicRow:
-        rate = self._rates(topic)
+    def _topic(self, topic: str, end: int | None, is_current: bool) -> TopicRow:
+        rate = self._rates(topic) if is_current else None
         passed = self._rates.change(f"passed {topic}")
         if rate is not None and passed > 0:
             rate *= min(1.0, self._rates.change(f"read {topic}") / passed)
@@ -134,10 +135,10 @@ def _ends(logs: Mapping[Partition, Log]) -> dict[str, int]:
 def top(*, every: float, plain: bool, is_json: bool, pipeline_name: str | None) -> None:
     """Watch a pipeline: its topics, groups and decisions, as they are now.
 
-    RECORDS/S is over the last 5 s. TOTAL is where the topic ends: all that was ever written, markers of transactions
-    included. LAG is in records. Open are the subjects that wait for their decision. The latency is from when an event
-    was written until its decision was, and partial is the share of decisions without some model, both over the last
-    10 s. Nothing of this loads the cluster or takes part in a group. A broker that goes away is waited for.
+    RECORDS/S is over the last 5 s. OFFSETS are all that were ever given, to records and to markers of transactions. LAG
+    is in records. Open are the subjects that wait for their decision. The latency is from when an event was written
+    until its decision was, and partial is the share of decisions without some model, both over the last 10 s. Nothing
+    of this loads the cluster or takes part in a group. A broker that goes away is waited for.
 
     \b
     Examples:

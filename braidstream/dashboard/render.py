@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from textwrap import wrap
 from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -77,7 +78,7 @@ def lines(view: View, width: int, height: int) -> list[Text]:
     topics, groups = _topics(view), _groups(view)
     head = [_title(view, width)]
     if height >= _TALL or view.note or view.problem:
-        head.append(_message(view, width))
+        head += _message(view, width, 2 if height >= _TALL else 1)
     figures = _fit(_figures(view), width)
     room = height - len(head) - 1
     most = max(2, room - min(1 + len(view.decisions), _FEWEST_DECISIONS))
@@ -94,10 +95,11 @@ def _title(view: View, width: int) -> Text:
     return _fit(view.title, max(0, width - len(time) - 1), "bold").append(f" {time}", "dim")
 
 
-def _message(view: View, width: int) -> Text:
-    if view.problem is not None:
-        return _fit(view.problem, width, "bold red")
-    return _fit(view.note or "", width, "yellow")
+def _message(view: View, width: int, most: int) -> list[Text]:
+    """A line, or as many as are needed and may be."""
+    text, style = (view.problem, "bold red") if view.problem is not None else (view.note or "", "yellow")
+    wrapped = wrap(text, max(2, width), max_lines=most, placeholder="…") or [""]
+    return [_fit(line, width, style) for line in wrapped]
 
 
 def _topics(view: View) -> _Table:
@@ -112,7 +114,7 @@ def _topics(view: View) -> _Table:
         )
         for topic in view.topics
     ]
-    return _Table(("TOPIC", "RECORDS/S", "TOTAL"), rows, (9, 12))
+    return _Table(("TOPIC", "RECORDS/S", "OFFSETS" if view.totals_are_offsets else "TOTAL"), rows, (9, 12))
 
 
 def _rate(rate: float | None) -> str:

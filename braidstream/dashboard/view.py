@@ -11,6 +11,8 @@ import numpy as np
 
 from schemas.decision import Decision
 
+_DECISIONS_IN_JSON = 10
+
 
 @dataclass(frozen=True)
 class TopicRow:
@@ -55,8 +57,8 @@ class View:
     """A pipeline at one moment; None is what is not known.
 
     `open_decisions` is a count when `open_is_exact`, else an estimate. `partial` is the share of the latest decisions
-    in which a model is missing. `decisions` are the latest ones, newest first. `note` is what happened last, `problem`
-    why what is shown may be old.
+    in which a model is missing. `decisions` are the latest ones, newest first. `totals_are_offsets` where
+    what lies between records counts among them. `note` is what happened last, `problem` why what is shown may be old.
     """
 
     title: str
@@ -68,6 +70,7 @@ class View:
     latency: Latency | None
     partial: float | None
     decisions: tuple[Decision, ...]
+    totals_are_offsets: bool = False
     note: str | None = None
     problem: str | None = None
 
@@ -79,18 +82,23 @@ def partial_share(decisions: Iterable[Decision]) -> float | None:
 
 
 def as_json(view: View) -> dict[str, Any]:
-    """The view for `json.dumps`, without its title; latencies are in milliseconds."""
+    """The view for `json.dumps`, without its title, and with the 10 latest decisions; latencies are in milliseconds."""
     latency = view.latency
     return {
         "at": view.at.isoformat(timespec="milliseconds"),
         "topics": [
-            {"name": topic.name, "rate": _rounded(topic.rate, 1), "total": topic.total} for topic in view.topics
+            {
+                "name": topic.name,
+                "rate": _rounded(topic.rate, 1),
+                "offsets" if view.totals_are_offsets else "total": topic.total,
+            }
+            for topic in view.topics
         ],
         "groups": [asdict(group) for group in view.groups],
         "open": {"decisions": view.open_decisions, "exact": view.open_is_exact},
         "latency_ms": asdict(latency) if latency is not None else None,
         "partial": _rounded(view.partial, 4),
-        "decisions": [decision.model_dump(mode="json") for decision in view.decisions],
+        "decisions": [decision.model_dump(mode="json") for decision in view.decisions[:_DECISIONS_IN_JSON]],
         "problem": view.problem,
     }
 

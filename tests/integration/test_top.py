@@ -56,7 +56,7 @@ def test_groups_and_rates_in_transactions(settings: dict[str, str]) -> None:
         found = views(process)
         first = next(view for view in found if view["groups"])
         for view in found:
-            if topic(view, f"{prefix}predictions")["total"] >= 60:
+            if topic(view, f"{prefix}predictions")["offsets"] >= 60:
                 break
             for number in range(10):
                 producer.begin_transaction()
@@ -66,7 +66,7 @@ def test_groups_and_rates_in_transactions(settings: dict[str, str]) -> None:
             assert plain.flush(20) == 0
 
     assert first["groups"] == [{"name": f"{prefix}duration", "lag": 5 - READ, "members": 0}]
-    assert topic(first, f"{prefix}ride_started")["total"] == 5
-    assert topic(view, f"{prefix}predictions")["total"] > topic(view, f"{prefix}ride_started")["total"] + 20
+    assert topic(first, f"{prefix}ride_started")["offsets"] == 5
+    assert topic(view, f"{prefix}predictions")["offsets"] > topic(view, f"{prefix}ride_started")["total"] + 20
     rides, predictions = (topic(view, f"{prefix}{name}")["rate"] for name in ("ride_started", "predictions"))
     assert predictions == pytest.approx(rides, rel=0.4), "a transaction's marker is no record"

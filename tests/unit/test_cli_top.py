@@ -110,12 +110,12 @@ def test_what_is_written_is_told(settings: dict[str, str]) -> None:
         for number in range(4):
             decide(settings, f"ride-{number}", complete=number > 0)
         write(settings, "dead_letters", "ride-9", b"junk", datetime.now(UTC))
-        found = views(process, lambda view: len(view["decisions"]) == 4 and topic(view, "dead_letters")["total"])
+        found = views(process, lambda view: len(view["decisions"]) == 4 and topic(view, "dead_letters")["offsets"])
 
     assert first["open"]["decisions"] == 1
-    assert topic(first, "decision_state")["total"] == 3
+    assert topic(first, "decision_state")["offsets"] == 3
     assert first["decisions"] == []
-    assert topic(found, "decisions")["total"] == 4
+    assert topic(found, "decisions")["offsets"] == 4
     assert topic(found, "decisions")["rate"] > 0
     assert found["latency_ms"] == {"p50": 150.0, "p99": 150.0}
     assert found["partial"] == 0.25
@@ -189,9 +189,10 @@ def test_a_broker_that_stops_answering_and_comes_back() -> None:
         settings = {"KAFKA_BOOTSTRAP_SERVERS": broker.stdout.readline().strip()}
         appear(_producer(settings), [spec.name for spec in topics.specs(RIDES, Settings.load(settings))])
         with top_on_terminal(settings) as terminal:
-            terminal.wait_for(lambda: "TOPIC" in "".join(terminal.screen))
+            terminal.wait_for(lambda: any(line.split()[1:3] == ["0", "0"] for line in terminal.screen))
             broker.send_signal(signal.SIGSTOP)
             terminal.wait_for(lambda: terminal.screen[1].startswith("no answer of the broker for"))
+            assert terminal.screen[3].split() == ["ride_started", "-", "0"]
             broker.send_signal(signal.SIGCONT)
             terminal.wait_for(lambda: "no answer" not in terminal.screen[1])
             decide(settings, "ride-1")

@@ -149,11 +149,22 @@ def test_a_problem_is_told_before_what_happened_last() -> None:
     assert screen(replace(told, problem=None), 80, 24)[1] == "the service is stopped"
 
 
+def test_what_is_long_to_say_has_two_lines_where_there_is_room() -> None:
+    told = replace(VIEW, note="what needs the service " * 8)
+    assert screen(told, 80, 24)[1:3] == [
+        "what needs the service what needs the service what needs the service what needs",
+        "the service what needs the service what needs the service what needs the…",
+    ]
+    assert screen(told, 80, 12)[2].startswith("TOPIC")
+
+
 def test_rows_that_do_not_fit_are_counted() -> None:
     topics = tuple(TopicRow(f"topic-{number}", 1.0, 1) for number in range(30))
-    lines = screen(replace(VIEW, topics=topics), 80, 24)
-    shown = sum(line.startswith("topic-") for line in lines)
-    assert f"… {30 - shown} more" in lines
+    for columns in (80, 60):
+        lines = screen(replace(VIEW, topics=topics), columns, 24)
+        shown = sum(line.startswith("topic-") for line in lines)
+        assert shown > 5
+        assert any(line.startswith(f"… {30 - shown} more") for line in lines)
 
 
 def test_nothing_that_a_terminal_might_obey_is_shown() -> None:
