@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
@@ -16,13 +15,11 @@ from braidstream import logs
 from braidstream.cli import completion, lag_views, plugins
 from braidstream.cli.groups import FirstRecords, Groups, Snapshot, look
 from braidstream.cli.letter_views import table, to_seconds
-from braidstream.cli.reading import metadata_of
+from braidstream.cli.reading import partitions_of
 from braidstream.cli.records import printable
 from braidstream.errors import SettingsError, UnavailableError
-from braidstream.pipelines import Pipeline
 from braidstream.settings import Settings
 from braidstream.streaming import clients
-from braidstream.streaming.ports import Partition
 
 _EVERY = 2.0
 """Seconds between two looks with `--follow`."""
@@ -52,7 +49,7 @@ def lag(*, names: tuple[str, ...], is_detailed: bool, follow: bool, is_json: boo
     """
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format)
-    partitions = _partitions(plugins.pipeline(pipeline_name), settings)
+    partitions = partitions_of(plugins.pipeline(pipeline_name), settings)
     wanted = {name for given in names for name in (given, settings.named(given))}
     asked = Groups(clients.admin(settings), wanted)
     is_detailed = is_detailed or bool(names)
@@ -70,18 +67,6 @@ def lag(*, names: tuple[str, ...], is_detailed: bool, follow: bool, is_json: boo
             _follow(lambda: show(look(asked, first_records, partitions)), in_place=sys.stdout.isatty() and not is_json)
         else:
             click.echo("\n".join(show(seen)))
-
-
-def _partitions(pipeline: Pipeline[Any], settings: Settings) -> list[Partition]:
-    """Those of the pipeline's topics that are there; raises `SettingsError` when none is."""
-    there = metadata_of(settings).topics
-    names = [settings.named(name) for name in (*(topic.name for topic in pipeline.topics), pipeline.dead_letters)]
-    if not any(name in there for name in names):
-        raise SettingsError(
-            f"none of the topics {', '.join(names)} is at {settings.bootstrap_servers}: is TOPIC_PREFIX right? "
-            "`braidstream topics create` makes them"
-        )
-    return [Partition(name, number) for name in names if name in there for number in there[name].partitions]
 
 
 def _refuse_unknown(settings: Settings, names: Iterable[str], seen: Snapshot) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from confluent_kafka import KafkaException, Message, TopicPartition
 
 from braidstream.errors import FatalError, RetriableError, SettingsError, UnavailableError
+from braidstream.pipelines import Pipeline
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
 from braidstream.streaming.ports import Partition, is_lasting
@@ -35,6 +36,22 @@ def metadata_of(settings: Settings) -> Any:
     """The cluster's metadata; raises `UnavailableError` when no broker answers a person's patience long."""
     patience = {} if "broker_timeout" in settings.model_fields_set else {"broker_timeout": _PATIENCE}
     return topics.await_broker(clients.admin(settings), settings.model_copy(update=patience))
+
+
+def partitions_of(pipeline: Pipeline[Any], settings: Settings) -> list[Partition]:
+    """Those of the pipeline's topics that are there, the most telling topics first.
+
+    Raises `SettingsError` when none is there, and as `metadata_of` does.
+    """
+    first = (pipeline.subjects.name, pipeline.predictions.name, pipeline.decisions.name, pipeline.dead_letters)
+    names = [settings.named(name) for name in dict.fromkeys((*first, *(topic.name for topic in pipeline.topics)))]
+    there = metadata_of(settings).topics
+    if there.keys().isdisjoint(names):
+        raise SettingsError(
+            f"none of the topics {', '.join(names)} is at {settings.bootstrap_servers}: is TOPIC_PREFIX right? "
+            "`braidstream topics create` makes them"
+        )
+    return [Partition(name, number) for name in names if name in there for number in there[name].partitions]
 
 
 class TopicReader:

@@ -19,13 +19,12 @@ from braidstream.cli.errors import sigterm_ends
 from braidstream.cli.following import MOST_A_SECOND, Following
 from braidstream.cli.groups import Log
 from braidstream.cli.polling import Answer, Polling
-from braidstream.cli.reading import metadata_of
+from braidstream.cli.reading import partitions_of
 from braidstream.cli.records import Decoder
 from braidstream.dashboard.recent import SECONDS, Rates
 from braidstream.dashboard.render import as_line
 from braidstream.dashboard.terminal import Lines, Terminal, can_show
 from braidstream.dashboard.view import Latency, TopicRow, View, as_json, partial_share
-from braidstream.errors import SettingsError
 from braidstream.logs import client_logger
 from braidstream.pipelines import Pipeline
 from braidstream.registry import schemas_for
@@ -151,7 +150,7 @@ def top(*, every: float, plain: bool, is_json: bool, pipeline_name: str | None) 
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format)
     pipeline = plugins.pipeline(pipeline_name)
-    partitions = _partitions(pipeline, settings)
+    partitions = partitions_of(pipeline, settings)
     decode = Decoder(schemas_for(settings, [pipeline.decisions.event_type, pipeline.decision_state.event_type]))
     with (
         sigterm_ends(),
@@ -161,19 +160,6 @@ def top(*, every: float, plain: bool, is_json: bool, pipeline_name: str | None) 
     ):
         watched = Top(settings, pipeline, list(dict.fromkeys(p.topic for p in partitions)), following)
         _watch(watched, following, polling, shown, every)
-
-
-def _partitions(pipeline: Pipeline[Any], settings: Settings) -> list[Partition]:
-    """Those of the topics that are there, the most telling first; raises `SettingsError` when none is."""
-    telling = (pipeline.subjects.name, pipeline.predictions.name, pipeline.decisions.name, pipeline.dead_letters)
-    names = [settings.named(name) for name in dict.fromkeys((*telling, *(topic.name for topic in pipeline.topics)))]
-    there = metadata_of(settings).topics
-    if there.keys().isdisjoint(names):
-        raise SettingsError(
-            f"none of the topics {', '.join(names)} is at {settings.bootstrap_servers}: create them with `braidstream "
-            "topics create`, or set TOPIC_PREFIX to theirs"
-        )
-    return [Partition(name, number) for name in names if name in there for number in there[name].partitions]
 
 
 def _shown(plain: bool, is_json: bool) -> Terminal | Lines:
