@@ -149,11 +149,13 @@ class Search:
     ) -> list[Sighting]:
         """The subject's records of a time; without numbers those of any partition and key that name it in a field.
 
-        A topic that is not there has none.
+        A topic, or partition, that is not there has none.
         """
         if (reader := self._open(topic)) is None:
             return []
         there = [number for number in reader.numbers if numbers is None or number in numbers]
+        if not there:
+            return []
         starts, ends = reader.between(there, since, until)
         return list(self._matching(topic, reader, starts, ends, is_keyed=numbers is not None))
 

@@ -96,12 +96,14 @@ def test_what_is_deleted_cannot_be_scored_again(pipeline: RidePipeline, models: 
     group = {"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.named("duration")}
     with closing(Consumer(group)) as consumer:
         consumer.commit(offsets=[TopicPartition(name, number, end) for number, end in ends.items()], asynchronous=False)
+    duration = models / "duration"
+    assert "20 records, before those that are new." in rescore(pipeline, duration, "--from", "1h", "--dry-run")
+    assert "Nothing to be scored again" in rescore(pipeline, duration, "--from", "0s", "--yes")
+
     client, [(number, end), *_] = clients.admin(settings), ends.most_common()
     assert end > 1
     deleted = TopicPartition(name, number, 1)
     client.delete_records([deleted])[deleted].result(20)
-
-    duration = models / "duration"
     refused = rescore(pipeline, duration, "--from", "1h", "--yes", code=2)
     assert "has not all of that time any more, since older records were deleted: it goes back to" in refused
     planned = rescore(pipeline, duration, "--from", "beginning", "--dry-run")
