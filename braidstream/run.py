@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from braidstream import logs
+from braidstream import logs, tracing
 from braidstream.avro import E, SchemaSource
 from braidstream.deciding.policy import Policy
 from braidstream.errors import BraidstreamError, SettingsError
@@ -175,6 +175,7 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor, obse
         give_up_after=settings.broker_timeout,
         observer=observer,
         outage=outage,
+        tracer=tracing.worker_tracer(settings, group),
     )
 
 
@@ -208,6 +209,7 @@ def _run(pipeline: Pipeline[Any], settings_type: type[S], start: Callable[[S, Wa
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = settings_type.load()
     logs.configure(settings.log_level, settings.log_format)
+    tracing.is_on(settings)
     # A batch is thousands of tuples that soon go, none in a cycle: looking for cycles at every 700th of them, as
     # is the default, took a sixth of the time.
     gc.set_threshold(50_000)

@@ -85,6 +85,15 @@ class Settings(BaseSettings):
         default="auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None,
+        description="OpenTelemetry collector that workers and producers send spans to, as in `http://localhost:4318`; "
+        "needs `braidstream[otel]`. No spans when unset.",
+    )
+    otel_exporter_otlp_protocol: str | None = Field(
+        default=None, description="Spans are sent over HTTP, as protobuf; another protocol is refused."
+    )
+
     @classmethod
     def load(cls: type[S], environ: Mapping[str, str] = os.environ) -> S:
         """Read the environment; raises `SettingsError` naming each wrong setting."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import Any, Generic, Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -15,13 +16,16 @@ from braidstream.pipelines import Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
+from braidstream.streaming.processor import PARTITIONED_BY_KEY
+from braidstream.streaming.tracer import NewTraces, SendTracer
+from braidstream.tracing import send_tracer
 
 
 class EventWriter(Generic[E]):
     """Sends events of one topic, keyed so that Java's clients choose the same partitions (murmur2).
 
     `timeout` in seconds bounds how long `flush` waits for another acknowledgement; `identify` gives `identity`. A
-    writer is used by one thread.
+    writer is used by one thread. With a `tracer` its events have traces.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class EventWriter(Generic[E]):
         timeout: float,
         *,
         identify: Callable[[], str],
+        tracer: SendTracer | None = None,
     ) -> None:
         self._topic = topic
         self._name = name
@@ -40,6 +45,7 @@ class EventWriter(Generic[E]):
         self._producer = producer
         self._timeout = timeout
         self._identify = identify
+        self._tracer = tracer
         self._handed_over = 0
         self._flushed = 0
         self._failed = 0
@@ -81,11 +87,15 @@ class EventWriter(Generic[E]):
     def send_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Hand over records that are encoded already, in their order; else as `send`."""
         self._require_no_failure()
-        produce, on_delivery = self._producer.produce, self._on_delivery
-        for key, value in zip(keys, values, strict=True):
+        produce: Callable[..., None] = self._producer.produce
+        on_delivery = self._on_delivery
+        untraced = repeat((None, on_delivery), len(keys))
+        traced = self._tracer.sending(self._name, keys, on_delivery) if self._tracer is not None else untraced
+        for key, value, (headers, heard) in zip(keys, values, traced, strict=True):
             while True:
                 try:
-                    produce(self._name, value=value, key=key, on_delivery=on_delivery)
+                    # By position: with names a call takes longer.
+                    produce(self._name, value, key, PARTITIONED_BY_KEY, heard, None, 0, headers)
                 except BufferError:
                     self.poll(0.1)
                 except KafkaException as error:
@@ -128,14 +138,20 @@ class EventWriter(Generic[E]):
             raise FatalError(f"an event was not acknowledged: {self._failure}")
 
 
-def open_writer(topic: Topic[E], settings: Settings) -> EventWriter[E]:
-    """A writer for this topic, once the broker answers and the topic is as it has to be."""
+def open_writer(topic: Topic[E], settings: Settings, *, traces: bool = False) -> EventWriter[E]:
+    """A writer for this topic, once the broker answers and the topic is as it has to be.
+
+    With `traces`, or where OTEL_EXPORTER_OTLP_ENDPOINT is set, each event has a header `traceparent`.
+    """
+    service = settings.named("writer")
+    tracer = send_tracer(settings, service) or (NewTraces() if traces else None)
     client = clients.admin(settings)
     name = settings.named(topic.name)
     if not topics.is_embedded(topics.await_broker(client, settings)):
         topics.check(client, [topics.TopicSpec(name, settings.partitions, {})], settings)
     codec: Codec[Any] = Codec(topic.event_type, schemas_for(settings, [topic.event_type]), name)
-    producer: Any = clients.plain_producer(settings, settings.named("writer"))
+    hears = tracer is not None and tracer.hears_of_successes
+    producer: Any = clients.plain_producer(settings, service, failures_only=not hears)
     return EventWriter(
         topic,
         name,
@@ -143,4 +159,5 @@ def open_writer(topic: Topic[E], settings: Settings) -> EventWriter[E]:
         producer,
         settings.broker_timeout,
         identify=lambda: topics.identity(clients.admin(settings), name),
+        tracer=tracer,
     )

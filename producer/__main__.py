@@ -28,10 +28,10 @@ from schemas.ride_started import RideStarted
 _FILE = click.Path(path_type=Path)
 
 
-def _open_writer() -> EventWriter[RideStarted]:
+def _open_writer(*, traces: bool) -> EventWriter[RideStarted]:
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format)
-    return open_writer(RIDES.subjects, settings)
+    return open_writer(RIDES.subjects, settings, traces=traces)
 
 
 class _ReplayByDefault(click.Group):
@@ -81,6 +81,7 @@ def cli() -> None:
     metavar="FILE.json",
     help="Keep in this file how far the replay is, and go on from there when it is there already.",
 )
+@click.option("--traceparent", is_flag=True, help="Give each ride a trace of its own: a header `traceparent`.")
 @click.option(
     "--rejects", type=_FILE, metavar="FILE.csv", help="Write the rows that are no ride, and why, to this file."
 )
@@ -94,6 +95,7 @@ def replay_command(
     loop: bool,
     new_ids: bool,
     resume: Path | None,
+    traceparent: bool,
     rejects: Path | None,
 ) -> None:
     """Replay months of TLC trips (green or yellow, parquet or csv) as `ride_started` events, in order of pickup.
@@ -132,7 +134,7 @@ def replay_command(
     total = limit if loop else min(limit or chosen.height, chosen.height)
     rounds = Rounds(chosen, total, secrets.token_hex(16) if loop or new_ids else None)
     pace = _pace(chosen, rate, speedup, loop)
-    outcome = send(rounds, _open_writer(), pace, resume)
+    outcome = send(rounds, _open_writer(traces=traceparent), pace, resume)
     if outcome.total is not None and outcome.before >= outcome.total:
         click.echo(f"All {counted(outcome.total, 'ride')} were acknowledged before, as {resume} says")
         return

@@ -27,3 +27,4 @@ class DecisionState(Event):
     first_seen_at: AwareDatetime
     expires_at: AwareDatetime
     outcome: Outcome | None = None
+    traceparent: str | None = None

@@ -49,6 +49,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
         "PARTITIONS",
         "BROKER_TIMEOUT",
         "LOG_",
+        "OTEL_",
         "HTTP_PORT",
         "HTTP_HOST",
     )

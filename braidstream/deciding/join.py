@@ -30,7 +30,7 @@ MOST_MODELS = 50
 
 
 class Decided(NamedTuple):
-    """A decision to be published."""
+    """A decision to be published; `traceparent` names the trace that it belongs to, where that is known."""
 
     subject_id: str
     revision: int
@@ -39,6 +39,7 @@ class Decided(NamedTuple):
     evidence: tuple[Evidence, ...]
     opened_at: int
     decided_at: int
+    traceparent: bytes | None = None
 
 
 class PolicyError(Exception):
@@ -112,18 +113,20 @@ class Join(Generic[E]):
         """Take one record of the changelog: not staged, nothing is published."""
         self._subjects.restore(subject_id, state)
 
-    def event(self, subject_id: str, event: bytes, now: int) -> None:
+    def event(self, subject_id: str, event: bytes, now: int, traceparent: bytes | None = None) -> None:
         """The subject's own event; a repeat is counted and ignored. Raises `PolicyError`, with nothing changed."""
-        self._open(subject_id, event, (), now, deadline_passed=False)
+        self._open(subject_id, event, (), now, traceparent, deadline_passed=False)
 
-    def event_after_deadline(self, subject_id: str, event: bytes, evidence: Iterable[Evidence], now: int) -> None:
+    def event_after_deadline(
+        self, subject_id: str, event: bytes, evidence: Iterable[Evidence], now: int, traceparent: bytes | None = None
+    ) -> None:
         """An event whose deadline has passed before, with the predictions that were there then: decide at once.
 
         Otherwise as `event`.
         """
-        self._open(subject_id, event, evidence, now, deadline_passed=True)
+        self._open(subject_id, event, evidence, now, traceparent, deadline_passed=True)
 
-    def prediction(self, subject_id: str, evidence: Evidence, now: int) -> None:
+    def prediction(self, subject_id: str, evidence: Evidence, now: int, traceparent: bytes | None = None) -> None:
         """A prediction; only the first of each model counts.
 
         Raises `PolicyError`, and `PoisonRecord` when there are predictions of too many models; with nothing changed.
@@ -133,7 +136,7 @@ class Join(Generic[E]):
             waiting = State(None, (), (evidence,), now, now + self._rules.deadline, None)
             self._subjects.put(subject_id, waiting)
             return
-        event, expected, known, first_seen_at, expires_at, outcome = state
+        event, expected, known, first_seen_at, expires_at, outcome, of_event = state
         for earlier in known:
             if earlier.model == evidence.model:
                 self._counts["repeated_predictions"] += 1
@@ -142,14 +145,14 @@ class Join(Generic[E]):
             raise PoisonRecord(
                 "TRANSFORMATION", f"{subject_id} has predictions of {len(known)} models, no more are kept"
             )
-        state = State(event, expected, (*known, evidence), first_seen_at, expires_at, outcome)
+        state = State(event, expected, (*known, evidence), first_seen_at, expires_at, outcome, of_event)
         if event is None:
             self._subjects.put(subject_id, state)
         elif outcome is None:
-            self._consider(subject_id, state, now)
+            self._consider(subject_id, state, now, traceparent)
         else:
             self._counts["late_predictions"] += 1
-            self._revise(subject_id, state, outcome, now)
+            self._revise(subject_id, state, outcome, now, traceparent)
 
     def due(self, now: int) -> bool:
         """Whether a deadline, or the end of a subject's memory, has passed."""
@@ -218,7 +221,14 @@ class Join(Generic[E]):
         self._counts.clear()
 
     def _open(
-        self, subject_id: str, event: bytes, evidence: Iterable[Evidence], now: int, *, deadline_passed: bool
+        self,
+        subject_id: str,
+        event: bytes,
+        evidence: Iterable[Evidence],
+        now: int,
+        traceparent: bytes | None,
+        *,
+        deadline_passed: bool,
     ) -> None:
         state = self._subjects.get(subject_id)
         if state is not None and state.event is not None:
@@ -228,8 +238,8 @@ class Join(Generic[E]):
         if evidence:
             waiting = tuple({found.model: found for found in (*waiting, *evidence)}.values())
         rules = self._rules
-        opened = State(event, rules.expected, waiting, now, now + rules.deadline, None)
-        self._consider(subject_id, opened, now, deadline_passed=deadline_passed)
+        opened = State(event, rules.expected, waiting, now, now + rules.deadline, None, traceparent)
+        self._consider(subject_id, opened, now, traceparent, deadline_passed=deadline_passed)
 
     def _first(self, queue: Expiries, until: int) -> tuple[int, str] | None:
         """Take out the first entry that still counts, and those before it."""
@@ -260,25 +270,30 @@ class Join(Generic[E]):
         state = self._subjects.get(subject_id)
         assert state is not None
         try:
-            self._consider(subject_id, state, now, deadline_passed=True)
+            self._consider(subject_id, state, now, None, deadline_passed=True)
             outcomes.append(None)
         except PolicyError as error:
             outcomes.append(error)
 
-    def _consider(self, subject_id: str, state: State, now: int, *, deadline_passed: bool = False) -> None:
-        """Ask the policy; close the decision when it has one, or keep it open."""
+    def _consider(
+        self, subject_id: str, state: State, now: int, traceparent: bytes | None, *, deadline_passed: bool = False
+    ) -> None:
+        """Ask the policy; close the decision when it has one, or keep it open.
+
+        The decision is of the trace of what came now, or of the event's.
+        """
         missing = state.missing
         verdict = self._ask(subject_id, state, missing, final=deadline_passed or not missing)
         if verdict is None:
             self._subjects.put(subject_id, state)
             return
         self._counts["partial" if missing else "complete"] += 1
-        event, expected, evidence, first_seen_at, _, _ = state
+        event, expected, evidence, first_seen_at, _, _, of_event = state
         outcome = Outcome(0, verdict.action, not missing)
         closed = State(event, expected, evidence, first_seen_at, now + self._rules.remember, outcome)
-        self._close(subject_id, closed, verdict, missing, now)
+        self._close(subject_id, closed, verdict, missing, now, traceparent=traceparent or of_event)
 
-    def _revise(self, subject_id: str, state: State, outcome: Outcome, now: int) -> None:
+    def _revise(self, subject_id: str, state: State, outcome: Outcome, now: int, traceparent: bytes | None) -> None:
         """After closing: a further revision, only if it changes the action or the completeness."""
         missing = state.missing
         verdict = self._ask(subject_id, state, missing, final=True)
@@ -289,12 +304,23 @@ class Join(Generic[E]):
             return
         self._counts["revisions"] += 1
         outcome = Outcome(outcome.revision + 1, verdict.action, complete)
-        self._close(subject_id, state._replace(outcome=outcome), verdict, missing, now)
+        self._close(subject_id, state._replace(outcome=outcome), verdict, missing, now, traceparent=traceparent)
 
-    def _close(self, subject_id: str, closed: State, verdict: Verdict, missing: tuple[str, ...], now: int) -> None:
-        _, _, evidence, first_seen_at, _, outcome = closed
+    def _close(
+        self,
+        subject_id: str,
+        closed: State,
+        verdict: Verdict,
+        missing: tuple[str, ...],
+        now: int,
+        *,
+        traceparent: bytes | None,
+    ) -> None:
+        _, _, evidence, first_seen_at, _, outcome, _ = closed
         assert outcome is not None
-        self._decisions.append(Decided(subject_id, outcome.revision, verdict, missing, evidence, first_seen_at, now))
+        self._decisions.append(
+            Decided(subject_id, outcome.revision, verdict, missing, evidence, first_seen_at, now, traceparent)
+        )
         self._subjects.put(subject_id, closed)
 
     def _ask(self, subject_id: str, state: State, missing: tuple[str, ...], *, final: bool) -> Verdict | None:

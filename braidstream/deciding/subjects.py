@@ -18,7 +18,10 @@ class Outcome(NamedTuple):
 
 
 class State(NamedTuple):
-    """What is known of one subject: waiting (no event), open (no outcome), or closed. See `decision_state`."""
+    """What is known of one subject: waiting (no event), open (no outcome), or closed. See `decision_state`.
+
+    `traceparent` is that of the event, while it is open.
+    """
 
     event: bytes | None
     expected: tuple[str, ...]
@@ -26,6 +29,7 @@ class State(NamedTuple):
     first_seen_at: int
     expires_at: int
     outcome: Outcome | None
+    traceparent: bytes | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:

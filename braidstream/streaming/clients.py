@@ -136,9 +136,9 @@ def transactional_producer(settings: Settings, group: str, name: str | None = No
     return producer
 
 
-def plain_producer(settings: Settings, name: str) -> Producer:
-    """An idempotent producer whose records are seen at once; only what is not delivered is reported."""
-    config = {**PRODUCER, **_base(settings, name)}
+def plain_producer(settings: Settings, name: str, *, failures_only: bool = True) -> Producer:
+    """An idempotent producer whose records are seen at once; only what is not delivered is reported, or everything."""
+    config = {**PRODUCER, "delivery.report.only.error": failures_only, **_base(settings, name)}
     producer: Producer = make_client(confluent_kafka.Producer, config)
     return producer
 

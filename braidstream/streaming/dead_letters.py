@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import traceback
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from confluent_kafka import Message
 
 from braidstream.deciding.join import PolicyError
 from braidstream.errors import FatalError, PoisonRecord, message_of
+from braidstream.streaming import traceparent
 from braidstream.streaming.ports import Headers, partition_of
 from braidstream.streaming.publisher import OutRecord
 
@@ -100,38 +101,60 @@ class Addressed(NamedTuple):
     """A batch as it is for one group.
 
     `records` lacks those that were sent back for other groups, which are `skipped`. `sent_back` are the indexes, in
-    `records`, of those that were sent back for this group. `have_headers` says whether any record has some.
+    `records`, of those that were sent back for this group; `traceparents` says by index which traces they are of.
     """
 
     records: Sequence[Message]
     skipped: Sequence[Message]
     sent_back: frozenset[int]
-    have_headers: bool
+    traceparents: Mapping[int, bytes]
+
+
+NOTHING = Addressed((), (), frozenset(), {})
+"""No batch."""
 
 
 def addressed(records: Sequence[Message], group: str) -> Addressed:
     """Sort out what was sent back."""
-    if not (with_headers := _have_headers(records)) or not (marked := _marked(records)):
-        return Addressed(records, (), frozenset(), with_headers)
-    aims = {index: dict(raw_headers(records[index]))[REPLAY_GROUP] for index in marked}
+    if not _have_headers(records):
+        return Addressed(records, (), frozenset(), {})
+    aims, traceparents = _known_headers(records)
+    if not aims:
+        return Addressed(records, (), frozenset(), traceparents)
     skipped = {index for index, aim in aims.items() if aim != group.encode()}
     taken = [index for index in range(len(records)) if index not in skipped]
     return Addressed(
         [records[index] for index in taken],
         [records[index] for index in sorted(skipped)],
         frozenset(place for place, index in enumerate(taken) if index in aims),
-        have_headers=True,
+        {place: traceparents[index] for place, index in enumerate(taken) if index in traceparents},
     )
 
 
-def _marked(records: Sequence[Message]) -> set[int]:
-    """The indexes of what was sent back; a record's headers take half a microsecond to make, so little else is done."""
+def _known_headers(records: Sequence[Message]) -> tuple[dict[int, bytes | None], dict[int, bytes]]:
+    """The groups that records were sent back for, and the traces that they are of, by index.
+
+    A record's headers take half a microsecond to make: they are made once.
+    """
     made: Iterable[Any] = map(Message.headers, records)
     try:
-        return {at for at, headers in enumerate(made) for name, _ in headers or () if name == REPLAY_GROUP}
-    except (SystemError, ValueError):
+        return _known(made)
+    except (SystemError, ValueError, TypeError):
         # A name that is not UTF-8, or a test's headers that are no list.
-        return {at for at, record in enumerate(records) for name, _ in raw_headers(record) if name == REPLAY_GROUP}
+        return _known(map(raw_headers, records))
+
+
+def _known(made: Iterable[Headers | None]) -> tuple[dict[int, bytes | None], dict[int, bytes]]:
+    aims: dict[int, bytes | None] = {}
+    traceparents: dict[int, bytes] = {}
+    for at, headers in enumerate(made):
+        for name, value in headers or ():
+            if name == traceparent.HEADER:
+                if (context := traceparent.read(value)) is not None:
+                    traceparents[at] = context
+            elif name == REPLAY_GROUP:
+                aims[at] = value
+    return aims, traceparents
 
 
 class DeadLetterLimit:

@@ -25,9 +25,10 @@ from braidstream.streaming.evidence_header import evidence_header, evidence_of
 from braidstream.streaming.fence import Fence
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.partition_states import WHILE_ASKING, PartitionStates
-from braidstream.streaming.ports import Partition, partition_of
-from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work, counted, without_headers
+from braidstream.streaming.ports import Headers, Partition, partition_of
+from braidstream.streaming.processor import DeadLetters, Positions, Rest, Work, counted, of_partition
 from braidstream.streaming.state_codecs import StateCodec
+from braidstream.streaming.traceparent import HEADER
 from schemas import decision
 from schemas.prediction import Prediction
 
@@ -54,7 +55,7 @@ class DecisionTopics(Generic[E]):
 
 
 class Arrivals(NamedTuple, Generic[A]):
-    """What a batch holds for the joins, as columns: partition numbers, subjects, and what came of each.
+    """What a batch holds for the joins, as columns: partition numbers, subjects, what came of each, and its trace.
 
     `places` are the indexes in the batch.
     """
@@ -63,6 +64,7 @@ class Arrivals(NamedTuple, Generic[A]):
     numbers: Sequence[int]
     subject_ids: Sequence[str]
     contents: Sequence[A]
+    traceparents: Sequence[bytes | None]
 
 
 class Decoded(NamedTuple):
@@ -152,7 +154,7 @@ class DecisionProcessor(Generic[E]):
             for number in self._partitions.restore():
                 self._log.info("open decisions", partition=number, open=self._joins[number].open)
             now, began = self._clock(), self._stopwatch()
-            work = Work(partitions=set(decoded.partitions), consumed=decoded.consumed)
+            work = Work(partitions=set(decoded.partitions), consumed=decoded.consumed, taken=batch)
             work.counts["in"] = len(records)
             if batch.skipped:
                 work.counts["skipped"] = len(batch.skipped)
@@ -237,10 +239,15 @@ class DecisionProcessor(Generic[E]):
         names = (map(sys.intern, predicted.columns[name].tolist()) for name in ("model", "model_version"))
         evidence = list(map(Evidence, *names, predicted.columns["value"].tolist()))
         values = [records[place].value() or b"" for place in of_events]
-        opening = Arrivals(of_events, [numbers[place] for place in of_events], events.keys, values)
+
+        def arrivals(places: list[int], subject_ids: Sequence[str], contents: Sequence[A]) -> Arrivals[A]:
+            found = batch.traceparents
+            traceparents = list(map(found.get, places)) if found else [None] * len(places)
+            return Arrivals(places, [numbers[place] for place in places], subject_ids, contents, traceparents)
+
         return Decoded(
-            opening,
-            Arrivals(of_predictions, [numbers[place] for place in of_predictions], predicted.keys, evidence),
+            arrivals(of_events, events.keys, values),
+            arrivals(of_predictions, predicted.keys, evidence),
             _carried(batch, of_events),
             errors,
             {Partition(str(topic), number) for topic, number in set(zip(topics, numbers, strict=True))}.union(
@@ -255,17 +262,17 @@ class DecisionProcessor(Generic[E]):
         self._partitions.check(decoded.partitions)
         joins, errors = self._joins, dict(decoded.errors)
         carried = decoded.carried
-        for place, number, subject_id, value in zip(*decoded.events, strict=True):
+        for place, number, subject_id, value, traceparent in zip(*decoded.events, strict=True):
             try:
                 if place in carried:
-                    joins[number].event_after_deadline(subject_id, value, carried[place], now)
+                    joins[number].event_after_deadline(subject_id, value, carried[place], now, traceparent)
                 else:
-                    joins[number].event(subject_id, value, now)
+                    joins[number].event(subject_id, value, now, traceparent)
             except PolicyError as error:
                 errors[place] = error
-        for place, number, subject_id, evidence in zip(*decoded.predictions, strict=True):
+        for place, number, subject_id, evidence, traceparent in zip(*decoded.predictions, strict=True):
             try:
-                joins[number].prediction(subject_id, evidence, now)
+                joins[number].prediction(subject_id, evidence, now, traceparent)
             except (PolicyError, PoisonRecord) as error:
                 errors[place] = error
         return errors
@@ -303,7 +310,7 @@ class DecisionProcessor(Generic[E]):
                 partition=number,
                 key=error.subject_id.encode(),
                 value=state.event,
-                headers=[evidence_header(state.evidence)],
+                headers=[evidence_header(state.evidence), *_trace(state.traceparent)],
             )
             events.append(event)
             join.forget(error.subject_id)
@@ -319,8 +326,9 @@ class DecisionProcessor(Generic[E]):
         made, head, states = changes.decisions, self._decision_head, changes.states
         values = [encoding.decision(head, decided) for decided in made]
         subject_ids = [decided.subject_id for decided in made]
-        work.records += without_headers(self._topics.decisions, number, subject_ids, values)
-        work.states += without_headers(self._topics.state, number, states.keys(), states.values())
+        traces = [_trace(decided.traceparent) for decided in made]
+        work.records += of_partition(self._topics.decisions, number, subject_ids, values, traces)
+        work.states += of_partition(self._topics.state, number, states.keys(), states.values())
         if changes.counts.get("orphans"):
             self._log.warning(
                 "predictions without a subject dropped", partition=number, subjects=changes.counts["orphans"]
@@ -339,6 +347,10 @@ class DecisionProcessor(Generic[E]):
                 decisions=len(late),
                 most_seconds_after_deadline=(max(late) - self._rules.deadline) / 1000,
             )
+
+
+def _trace(traceparent: bytes | None) -> Headers:
+    return [(HEADER, traceparent)] if traceparent is not None else []
 
 
 def _carried(batch: Addressed, of_events: Sequence[int]) -> dict[int, list[Evidence]]:

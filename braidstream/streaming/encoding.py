@@ -27,7 +27,7 @@ _double = Struct("<d").pack
 
 def decision(head: bytes, made: Decided) -> bytes:
     """The value of a `decision`; `head` is what stands before the Avro body."""
-    subject_id, revision, verdict, missing, evidence, opened_at, decided_at = made
+    subject_id, revision, verdict, missing, evidence, opened_at, decided_at, _ = made
     name = subject_id.encode()
     return b"".join(
         (
@@ -48,7 +48,7 @@ def decision(head: bytes, made: Decided) -> bytes:
 
 def state(head: bytes, subject_id: str, state: State) -> bytes:
     """The value of a `decision_state`; `head` is what stands before the Avro body."""
-    event, expected, evidence, first_seen_at, expires_at, outcome = state
+    event, expected, evidence, first_seen_at, expires_at, outcome, traceparent = state
     name = subject_id.encode()
     return b"".join(
         (
@@ -61,6 +61,7 @@ def state(head: bytes, subject_id: str, state: State) -> bytes:
             _long(first_seen_at),
             _long(expires_at),
             _NULL if outcome is None else _outcome(outcome),
+            _NULL if traceparent is None else _VALUE + string_bytes(traceparent),
         )
     )
 

@@ -14,7 +14,7 @@ from braidstream.errors import release
 from braidstream.streaming.changelog import Restore
 from braidstream.streaming.partition_states import PartitionStates
 from braidstream.streaming.ports import Partition
-from braidstream.streaming.processor import HandledBatch, HandlerProcessor, Positions, Rest, Work, without_headers
+from braidstream.streaming.processor import HandledBatch, HandlerProcessor, Positions, Rest, Work, of_partition
 from braidstream.streaming.state_codecs import HandledCodec
 
 _FORGOTTEN_AT_ONCE = 20_000
@@ -131,7 +131,7 @@ class OnceProcessor(Generic[E]):
                 continue
             encode = self._codec.encode
             values = [encode(subject_id, at) if at is not None else None for subject_id, at in changes.items()]
-            work.states += without_headers(self._topic, number, changes, values)
+            work.states += of_partition(self._topic, number, changes, values)
             if subjects.forgotten_early:
                 work.counts["forgotten_early"] += subjects.forgotten_early
             # With no offsets the broker would not check that this member still owns the partition.

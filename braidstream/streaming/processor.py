@@ -15,18 +15,19 @@ from confluent_kafka import Message
 from braidstream.avro import E
 from braidstream.errors import message_of, release
 from braidstream.streaming.dead_letters import (
+    NOTHING,
     Addressed,
     DeadLetterLimit,
     Reason,
     addressed,
     dead_letter,
-    raw_headers,
     reason_of,
 )
 from braidstream.streaming.handler import Handler, Result, handle_apart
 from braidstream.streaming.intake import Intake
 from braidstream.streaming.ports import Headers, Partition
 from braidstream.streaming.publisher import OutRecord
+from braidstream.streaming.traceparent import HEADER
 
 PARTITIONED_BY_KEY = -1
 """librdkafka's RD_KAFKA_PARTITION_UA: its murmur2_random partitioner chooses."""
@@ -40,7 +41,7 @@ class Work:
 
     The offsets of these partitions are committed with them. `counts` are for the log. The rest is for whoever measures:
     records taken and written by topic, dead letters by reason, seconds in the model or the join, seconds of publishing,
-    and of some records their topics and timestamps, in milliseconds since 1970, UTC.
+    and of some records their topics and timestamps, in milliseconds since 1970, UTC; and what came, with its traces.
     """
 
     records: list[OutRecord] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Work:
     handler_seconds: float = 0.0
     transaction_seconds: float = 0.0
     timestamps: Sequence[tuple[str, int]] = ()
+    taken: Addressed = NOTHING
 
 
 Positions = Callable[[], Mapping[Partition, int]]
@@ -270,8 +272,10 @@ class HandlerProcessor(Generic[E]):
         """What the handler gave for a batch, and its offsets; notes what failed."""
         topic, records, skipped = self._intake.name, handled.records, handled.addressed.skipped
         sources = [records[index] for index in handled.indexes]
-        outputs = list(_outputs(topic, sources, handled.results, handled.addressed.have_headers))
-        work = Work(outputs, partitions=self.partitions(handled.taken))
+        traceparents = handled.addressed.traceparents
+        traces = [*map(traceparents.get, handled.indexes)] if traceparents else [None] * len(sources)
+        outputs = list(_outputs(topic, sources, handled.results, traces))
+        work = Work(outputs, partitions=self.partitions(handled.taken), taken=handled.addressed)
         work.counts["in"] = len(handled.taken)
         work.counts["out"] = len(outputs)
         if skipped:
@@ -309,27 +313,31 @@ def _partitions(records: Sequence[Message]) -> set[int]:
 
 
 def _outputs(
-    topic: str, sources: Sequence[Message], results: Sequence[Result], with_headers: bool
+    topic: str, sources: Sequence[Message], results: Sequence[Result], traceparents: Sequence[bytes | None]
 ) -> Iterator[OutRecord]:
     """What the records of this topic gave, each on the partition of its source unless it has a key of its own.
 
-    Headers say which record an output was made from, and its trace, if the records come `with_headers`.
+    Headers say which record an output was made from, and its trace.
     """
     topic_header = ("source.topic", topic.encode())
     partition_headers = {number: ("source.partition", b"%d" % number) for number in _partitions(sources)}
-    for source, outputs in zip(sources, results, strict=True):
+    for source, outputs, traceparent in zip(sources, results, traceparents, strict=True):
         if isinstance(outputs, Exception):
             continue
         source_key, number = source.key(), source.partition() or 0
         headers: Headers = [topic_header, partition_headers[number], ("source.offset", b"%d" % (source.offset() or 0))]
-        if with_headers:
-            headers += [header for header in raw_headers(source) if header[0] == "traceparent"]
+        if traceparent is not None:
+            headers.append((HEADER, traceparent))
         for to, key, value in outputs:
             yield to, number if key == source_key else PARTITIONED_BY_KEY, key, value, headers
 
 
-def without_headers(
-    topic: str, number: int, subject_ids: Iterable[str], values: Iterable[bytes | None]
+def of_partition(
+    topic: str,
+    number: int,
+    subject_ids: Iterable[str],
+    values: Iterable[bytes | None],
+    headers: Iterable[Headers] | None = None,
 ) -> Iterator[OutRecord]:
-    """Records with these keys and values for one partition."""
-    return zip(repeat(topic), repeat(number), map(str.encode, subject_ids), values, repeat(_NO_HEADERS))
+    """Records with these keys and values, and no headers if none are given, for one partition."""
+    return zip(repeat(topic), repeat(number), map(str.encode, subject_ids), values, headers or repeat(_NO_HEADERS))

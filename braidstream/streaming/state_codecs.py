@@ -14,7 +14,9 @@ from braidstream.errors import FatalError, PoisonRecord
 from braidstream.streaming import encoding
 
 _MILLISECONDS = "timestamp-millis"
-_EXAMPLE = State(b"event", ("model",), (Evidence("model", "1", 0.5),), 1, 2, Outcome(1, "action", complete=True))
+_EXAMPLE = State(
+    b"event", ("model",), (Evidence("model", "1", 0.5),), 1, 2, Outcome(1, "action", complete=True), b"00-1-2-01"
+)
 
 
 class StateCodec:
@@ -32,7 +34,7 @@ class StateCodec:
     def decode(self, value: bytes) -> State:
         """The state; raises `PoisonRecord`."""
         datum = self._records.decode(value)
-        outcome = datum["outcome"]
+        outcome, traceparent = datum["outcome"], datum["traceparent"]
         return State(
             datum["event"],
             _shared(tuple(datum["expected"])),
@@ -45,6 +47,7 @@ class StateCodec:
             datum["first_seen_at"],
             datum["expires_at"],
             Outcome(outcome["revision"], sys.intern(outcome["action"]), outcome["complete"]) if outcome else None,
+            traceparent.encode() if traceparent is not None else None,
         )
 
 
@@ -97,6 +100,7 @@ def _datum(subject_id: str, state: State) -> dict[str, Any]:
         **state._asdict(),
         "evidence": [evidence._asdict() for evidence in state.evidence],
         "outcome": state.outcome._asdict() if state.outcome is not None else None,
+        "traceparent": state.traceparent.decode() if state.traceparent is not None else None,
     }
 
 

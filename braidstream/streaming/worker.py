@@ -20,6 +20,7 @@ from braidstream.streaming.observer import Observer, Turn, View
 from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor, Rest, Work
 from braidstream.streaming.publisher import OutcomeUnknown, Publisher
+from braidstream.streaming.tracer import Tracer, Untraced
 
 LOG_EVERY = 10.0
 IDLE_WAIT = 0.25
@@ -56,6 +57,7 @@ class Worker:
         give_up_after: float,
         observer: Observer,
         outage: Outage,
+        tracer: Tracer | None = None,
         background: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -68,6 +70,7 @@ class Worker:
         self._give_up_after = give_up_after
         self._observer = observer
         self._outage = outage
+        self._tracer = tracer or Untraced()
         self._background = background or ThreadPoolExecutor(1, "publishing")
         self._publication: _Publication | None = None
         self._failure: Exception | None = None
@@ -134,11 +137,12 @@ class Worker:
         if self._clock() - self._logged_at >= LOG_EVERY:
             self._report()
         batch = self._inbox.take(self._batch_size, min(IDLE_WAIT, self._processor.patience()), self._linger)
+        taken_at = self._clock()
         try:
             rest = self._prepare(batch.records)
         finally:
             self._processor.rebalanced(batch.revoked, batch.assigned)
-        self._publish(rest(self._inbox.positions), batch)
+        self._publish(rest(self._inbox.positions), batch, taken_at)
         if not batch.records:
             self._publisher.commit_rest()
         self._inbox.pause(self._processor.held())
@@ -152,7 +156,7 @@ class Worker:
         finally:
             self._settle()
 
-    def _publish(self, work: Work, batch: Batch) -> None:
+    def _publish(self, work: Work, batch: Batch, taken_at: float) -> None:
         """Publish what a batch gave; on a backlog wait for it in the background, and prepare the next batch meanwhile.
 
         Without a backlog nothing would be gained by reading ahead, and what comes meanwhile would wait for longer.
@@ -162,6 +166,7 @@ class Worker:
             return
         offsets = self._inbox.next_offsets(work.partitions)
         began = self._clock()
+        self._tracer.publishing(work, began - taken_at)
         finish = self._publisher.publish(work.records, work.states, offsets, batch.group)
         finish = timed(finish, work, began, self._clock)
         work.timestamps, work.produced = sampled(batch.records), by_topic(work)
@@ -176,6 +181,7 @@ class Worker:
             self._note_success()
         self._committed(work)
         self._observer.committed(work)
+        self._tracer.committed()
 
     def _committed(self, work: Work) -> None:
         self._processor.commit()
@@ -209,6 +215,7 @@ class Worker:
         except RetriableError as of_batch_before:
             error = of_batch_before
         self._observer.went_back(error)
+        self._tracer.went_back(error)
         self._processor.rollback()
         while not self._stopping:
             self._back_off(error)

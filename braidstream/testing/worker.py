@@ -22,6 +22,7 @@ from braidstream.streaming.outage import Outage
 from braidstream.streaming.processor import Processor
 from braidstream.streaming.publisher import AtLeastOncePublisher, Publisher, TransactionalPublisher
 from braidstream.streaming.replay import replayed_by
+from braidstream.streaming.tracer import Tracer
 from braidstream.streaming.worker import Worker
 from braidstream.testing.broker import FakeBroker
 from braidstream.watching.watcher import Watcher
@@ -77,6 +78,9 @@ class _AtOnce(Executor):
 
 class WorkerKit(Generic[E]):
     """One worker at a time. Kits of the same group on the same broker share its work."""
+
+    tracer: Tracer | None = None
+    """What the next worker is traced by."""
 
     def __init__(self, pipeline: Pipeline[E], settings: WorkerSettings, broker: FakeBroker | None, group: str) -> None:
         self.broker = broker if broker is not None else FakeBroker()
@@ -153,6 +157,7 @@ class WorkerKit(Generic[E]):
             give_up_after=self._settings.broker_timeout,
             observer=self.watcher,
             outage=Outage(lambda: True, "memory", self._settings.broker_timeout, self._seconds),
+            tracer=self.tracer,
             background=self._make_background(),
             clock=self._seconds,
             sleep=self.sleep,

@@ -34,6 +34,7 @@ states = st.builds(
     first_seen_at=milliseconds,
     expires_at=milliseconds,
     outcome=st.none() | st.builds(Outcome, st.integers(0, 2**31 - 1), st.text(), st.booleans()),
+    traceparent=st.none() | st.text().map(str.encode),
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import pytest
 from confluent_kafka import KafkaError
+from opentelemetry.sdk import environment_variables
 from pydantic.fields import FieldInfo
 
 from braidstream import cli, settings
@@ -187,6 +188,7 @@ def test_every_setting_that_is_named_exists(document: Path) -> None:
     kinds = (ScoringSettings, RideDecisionSettings, DownloadSettings)
     known = {name.upper() for kind in kinds for name in kind.model_fields}
     known |= {*re.findall(r"\$\{(\w+)", COMPOSE), "CI", PIPELINE_VARIABLE} | NO_SETTINGS
+    known |= {name for name in vars(environment_variables) if name.startswith("OTEL_")}
 
     assert {name for name in named - known if not name.startswith("KAFKA_")} == set()
 

@@ -63,6 +63,7 @@ def test_a_decision_is_written_as_fastavro_writes_it(made: Decided) -> None:
         first_seen_at=times,
         expires_at=times,
         outcome=st.none() | st.builds(Outcome, revisions, st.text(), st.booleans()),
+        traceparent=st.none() | st.text().map(str.encode),
     ),
 )
 def test_a_state_is_written_as_fastavro_writes_it(subject_id: str, state: State) -> None:
@@ -71,6 +72,7 @@ def test_a_state_is_written_as_fastavro_writes_it(subject_id: str, state: State)
         **state._asdict(),
         "evidence": [evidence._asdict() for evidence in state.evidence],
         "outcome": state.outcome._asdict() if state.outcome else None,
+        "traceparent": state.traceparent.decode() if state.traceparent is not None else None,
     }
     assert encoding.state(b"head", subject_id, state) == b"head" + write(1, STATE.latest, datum)[5:]
 

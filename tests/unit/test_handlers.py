@@ -37,7 +37,7 @@ def test_outputs_are_partitioned_by_their_own_keys_and_say_what_they_were_made_f
         key=b"ride-1",
         value=kit.encode(ride("ride-1", passenger_count=6)),
         partition=2,
-        headers=[("traceparent", b"00-1"), ("other", b"x")],
+        headers=[("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("other", b"x")],
     )
     kit.run()
     found = kit.broker.records("notifications")
@@ -48,7 +48,7 @@ def test_outputs_are_partitioned_by_their_own_keys_and_say_what_they_were_made_f
         ("source.topic", b"ride_started"),
         ("source.partition", b"2"),
         ("source.offset", b"0"),
-        ("traceparent", b"00-1"),
+        ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ]
 
 

@@ -28,6 +28,7 @@ FILES = sorted(path.name for path in FOLDER.glob("*.avsc"))
 RELEASED = {
     "decision.v1.avsc": 1162922023,
     "decision_state.v1.avsc": 1360559762,
+    "decision_state.v2.avsc": 1334887971,
     "handled.v1.avsc": 1987772569,
     "prediction.v1.avsc": 1116210031,
     "ride_started.v1.avsc": 1842134049,

@@ -76,7 +76,7 @@ def test_a_prediction_says_what_it_was_made_from(kit: ScorerKit[RideStarted]) ->
         "ride_started",
         key=b"ride-1",
         value=kit.encode(ride("ride-1")),
-        headers=[("traceparent", b"00-ab-cd-01"), ("other", b"x")],
+        headers=[("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("other", b"x")],
     )
     kit.run()
     [record] = kit.broker.records("predictions")
@@ -86,7 +86,7 @@ def test_a_prediction_says_what_it_was_made_from(kit: ScorerKit[RideStarted]) ->
         ("source.topic", b"ride_started"),
         ("source.partition", str(at.number).encode()),
         ("source.offset", b"0"),
-        ("traceparent", b"00-ab-cd-01"),
+        ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ]
 
 

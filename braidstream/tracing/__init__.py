@@ -1,0 +1,48 @@
+"""Spans over OTLP, of workers and writers. Nothing else knows OpenTelemetry, which need not be installed."""
+
+from __future__ import annotations
+
+from braidstream.errors import SettingsError
+from braidstream.settings import Settings
+from braidstream.streaming.tracer import SendTracer, Tracer
+
+PROTOCOL = "http/protobuf"
+
+
+def is_on(settings: Settings) -> bool:
+    """Whether spans are to be sent; raises `SettingsError` when they are and cannot be."""
+    if not settings.otel_exporter_otlp_endpoint:
+        return False
+    if settings.otel_exporter_otlp_protocol not in (None, "", PROTOCOL):
+        raise SettingsError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL={settings.otel_exporter_otlp_protocol} cannot be used: spans are sent by "
+            f"{PROTOCOL}; unset it, and let OTEL_EXPORTER_OTLP_ENDPOINT name the collector's port for that, often 4318"
+        )
+    try:
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: F401
+    except ImportError as error:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: pip install 'braidstream[otel]', "
+            "or unset it"
+        ) from error
+    return True
+
+
+def worker_tracer(settings: Settings, group: str) -> Tracer | None:
+    """The tracer of a worker of this group; None when no spans are to be sent. Raises `SettingsError` as `is_on`."""
+    if not is_on(settings):
+        return None
+    from braidstream.tracing.batches import BatchTracer
+    from braidstream.tracing.spans import open_spans
+
+    return BatchTracer(open_spans(group), group)
+
+
+def send_tracer(settings: Settings, name: str) -> SendTracer | None:
+    """The same of a writer, whose spans are of a service of this name."""
+    if not is_on(settings):
+        return None
+    from braidstream.tracing.sends import SpanPerEvent
+    from braidstream.tracing.spans import open_spans
+
+    return SpanPerEvent(open_spans(name))
