@@ -73,6 +73,7 @@ class Following:
         self._positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
         self._since: dict[Partition, float] = {}
+        self._begun = 0.0
         self._is_everything = False
         self._blind_until = 0.0
         self._said: tuple[float, str] | None = None
@@ -109,19 +110,22 @@ class Following:
         """Whether every subject that is open has been read of; `now` is in seconds since 1970."""
         since = now - self.subjects.deadline
         return self._is_everything and all(
-            self._positions[partition] >= end and self._since.get(partition, now) <= since
+            self._positions[partition] >= end and self._since.get(partition, self._begun) <= since
             for partition, end in self._ends.items()
             if partition.topic == self._states
         )
 
     def _follow(self, numbers: Sequence[int], logs: Mapping[Partition, Log]) -> None:
-        """Begin anew; without numbers there are only the latest decisions of one partition."""
-        self.subjects = Subjects()
+        """Begin anew; without numbers, go on with the latest decisions of one partition."""
+        read_to = {} if numbers else self._positions
+        if numbers or self.numbers:
+            self.subjects = Subjects()
         self.numbers = numbers
         wanted = {p: log for p, log in logs.items() if p.number in numbers or p == Partition(self._decisions, 0)}
-        self._positions = {partition: self._first(partition, log) for partition, log in wanted.items()}
+        self._positions = {p: max(self._first(p, log), read_to.get(p, 0)) for p, log in wanted.items()}
         self._ends = {partition: log.end for partition, log in wanted.items()}
         self._since = {p: 0.0 for p, log in wanted.items() if self._positions[p] == log.start}
+        self._begun = time.time()
         self._is_everything = len(wanted) == len(logs)
         self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in self._positions.items()])
 

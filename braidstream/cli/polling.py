@@ -16,7 +16,9 @@ from braidstream.settings import Settings
 from braidstream.streaming import clients
 from braidstream.streaming.ports import Partition
 
-_ALL_GROUPS_EVERY = 60.0
+_ALL_GROUPS_EVERY = 10.0
+"""Seconds in which a new group is noticed; a cluster with many takes longer."""
+
 _SHARE = 0.1
 """Of the time, at most this is spent asking for groups: a cluster may have thousands."""
 

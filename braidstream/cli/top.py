@@ -31,8 +31,9 @@ from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming.ports import Partition
 
+_POLL = 1.0
 _SLICE = 0.2
-_SILENT = 3.0
+_SILENT = 4.0
 """Seconds without an answer of the broker after which that is said."""
 
 _DECISIONS_SHOWN = 100
@@ -155,7 +156,7 @@ def top(*, every: float, plain: bool, is_json: bool, pipeline_name: str | None) 
     with (
         sigterm_ends(),
         closing(Following(settings, pipeline, decode)) as following,
-        closing(Polling(settings, partitions, every)) as polling,
+        closing(Polling(settings, partitions, min(every, _POLL))) as polling,
         closing(_shown(plain, is_json)) as shown,
     ):
         watched = Top(settings, pipeline, list(dict.fromkeys(p.topic for p in partitions)), following)
@@ -174,18 +175,18 @@ def _shown(plain: bool, is_json: bool) -> Terminal | Lines:
 
 
 def _watch(top: Top, following: Following, polling: Polling, shown: Terminal | Lines, every: float) -> Never:
-    heard = time.monotonic()
+    heard, due = time.monotonic(), 0.0
     while True:
         if (answer := polling.answer) is not None:
             top.take(answer)
             heard = answer.at
-        problem = _problem(time.monotonic() - heard - every, polling.failure)
-        if top.is_ready or problem is not None or isinstance(shown, Terminal):
+        now = time.monotonic()
+        problem = _problem(now - heard, polling.failure)
+        if now >= due and (top.is_ready or problem is not None or isinstance(shown, Terminal)):
             shown.show(top.view(problem))
-        due = time.monotonic() + every
-        while (left := due - time.monotonic()) > 0:
-            following.read(min(_SLICE, left))
-            shown.adapt()
+            due = now + (every if top.is_ready else min(every, _POLL))
+        following.read(_SLICE)
+        shown.adapt()
 
 
 def _problem(silent: float, failure: str | None) -> str | None:

@@ -6,8 +6,9 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,10 +16,14 @@ import pytest
 from confluent_kafka import Producer
 
 from braidstream.avro import Codec
+from braidstream.cli.following import MOST_A_SECOND, Following
+from braidstream.cli.groups import Groups
+from braidstream.cli.records import Decoder
 from braidstream.embedded import EmbeddedBroker, appear
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
-from braidstream.streaming import topics
+from braidstream.streaming import clients, topics
+from braidstream.streaming.ports import Partition
 from rides.pipeline import RIDES
 from schemas.decision import Decision
 from schemas.decision_state import DecisionState, Outcome
@@ -135,6 +140,26 @@ def test_the_latest_decisions_of_a_topic_at_rest(settings: dict[str, str]) -> No
     assert line.endswith(" · open 0 · latency - · partial 0.0% · ride-1 review, complete: it is far\n")
     assert "\x1b" not in line + rest
     assert (process.returncode, errors) == (0, "")
+
+
+def test_partitions_with_too_many_records_still_have_their_latest_decisions(settings: dict[str, str]) -> None:
+    loaded = Settings.load(settings)
+    schemas = schemas_for(loaded, [RIDES.decisions.event_type])
+    partitions = [Partition("decisions", 0), Partition("decision_state", 0)]
+    asked = Groups(clients.admin(loaded))
+    with closing(Following(loaded, RIDES, Decoder(schemas))) as following:
+        for number in range(2):
+            decide(settings, f"ride-{number}")
+            following.adjust(asked.logs(partitions), 4, 2.0 * MOST_A_SECOND)
+            assert not following.numbers
+            deadline = time.monotonic() + 20
+            while len(following.subjects.decided.latest(9)) <= number:
+                assert time.monotonic() < deadline
+                following.read(0.05)
+        found = [decision.subject_id for decision in following.subjects.decided.latest(9)]
+        assert found == ["ride-1", "ride-0"], "each once"
+        following.adjust(asked.logs(partitions), 4, 0.0)
+        assert list(following.numbers) == [0, 1, 2, 3]
 
 
 def test_a_screen_that_is_given_back(settings: dict[str, str]) -> None:

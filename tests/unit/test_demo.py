@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,19 +27,26 @@ from rides.demo.summary import summarize
 from rides.pipeline import RIDES
 from schemas.decision import Decision
 from schemas.prediction import Prediction
+from tests.terminal import ALTERNATE_OFF, CURSOR_ON, on_terminal
 
 ROWS = 4_000
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+COMMAND = [sys.executable, "-c", "from braidstream.cli import main; main(prog_name='braidstream')", "demo"]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
+
+
 @contextmanager
 def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The demo in a process of its own, in a folder of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", "from braidstream.cli import main; main(prog_name='braidstream')", "demo", *arguments],
+        [*COMMAND, *arguments],
         cwd=folder,
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,21 +87,47 @@ def test_every_ride_is_predicted_and_decided(tmp_path: Path, trips: Path) -> Non
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     assert 1 < summary["error"]["duration_rmse_minutes"] < 12
     assert 0 < summary["error"]["tip_rmse_dollars"] < 6
+    assert re.search(r"^[\d,]+ sent · duration [\d,]+ tip [\d,]+ · [\d,]+ decided, [\d,]+/s", stderr, re.MULTILINE)
+    assert "\x1b" not in stderr
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, trips: Path, number: signal.Signals) -> None:
+def test_a_demo_that_is_told_to_end_leaves_no_process(tmp_path: Path, trips: Path) -> None:
     with demo(tmp_path, "--trips", str(trips), "--rate", "50") as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "workers are ready" in line:
                 break
         workers = children(process)
-        assert len(workers) == 5
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert process.returncode == 130
+    assert len(workers) == 5
+    await_end(workers)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+def test_a_demo_gives_the_terminal_back_at_ctrl_c(tmp_path: Path, trips: Path) -> None:
+    command = [*COMMAND, "--trips", str(trips), "--rate", "500"]
+    with on_terminal(command, environment(), cwd=tmp_path) as terminal:
+        before = terminal.settings
+        terminal.wait_for(lambda: "complete" in "".join(terminal.screen))
+        screen, workers = terminal.screen, children(terminal.process)
+        terminal.type("\x03")
+        code = terminal.exit_code()
+        after = terminal.settings
+    assert code == 130
+    assert screen[0].startswith("braidstream demo")
+    assert [line.split()[0] for line in screen[3:5]] == ["ride_started", "predictions"]
+    assert after == before
+    shown, _, last = terminal.output.rpartition(ALTERNATE_OFF)
+    assert CURSOR_ON in shown
+    assert "interrupted; every process of the demo is stopped" in last
+    assert len(workers) == 5
+    await_end(workers)
+
+
+def await_end(workers: list[int]) -> None:
     deadline = time.monotonic() + 10
     while any(alive(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlives the demo"
