@@ -82,9 +82,15 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture(scope="session")
-def running_kafka(network: Network) -> Iterator[tuple[DockerContainer, str]]:
+def login_port() -> int:
+    """Where that Kafka takes those who log in."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture(scope="session")
+def running_kafka(network: Network, login_port: int) -> Iterator[tuple[DockerContainer, str]]:
     """A Kafka that all tests share: its container and its address."""
-    with run_kafka(network) as running:
+    with run_kafka(network, login_port) as running:
         yield running
 
 

@@ -96,6 +96,15 @@ _BROKER = {
     "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
     "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
 }
+LOGIN = ("worker", "secret")
+"""The user and the password of the listener of this name."""
+
+_LOGGING_IN = {
+    "KAFKA_SASL_ENABLED_MECHANISMS": "PLAIN",
+    "KAFKA_LISTENER_NAME_LOGIN_PLAIN_SASL_JAAS_CONFIG": (
+        f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{LOGIN[0]}="{LOGIN[1]}";'
+    ),
+}
 _SMALL = {"KAFKA_HEAP_OPTS": "-Xms128m -Xmx512m"}
 
 
@@ -126,7 +135,9 @@ def _listening(listeners: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     return {
         "KAFKA_LISTENERS": ",".join([*at, "CONTROLLER://:19093"]),
         "KAFKA_ADVERTISED_LISTENERS": ",".join(f"{name}://{told}" for name, (_, told) in listeners.items()),
-        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": ",".join(f"{name}:PLAINTEXT" for name in [*listeners, "CONTROLLER"]),
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": ",".join(
+            f"{name}:{'SASL_PLAINTEXT' if name == 'LOGIN' else 'PLAINTEXT'}" for name in [*listeners, "CONTROLLER"]
+        ),
         "KAFKA_INTER_BROKER_LISTENER_NAME": "NETWORK",
     }
 
@@ -137,14 +148,19 @@ def _reached_at(port: int) -> tuple[str, str]:
 
 
 @contextmanager
-def run_kafka(network: Network) -> Iterator[tuple[DockerContainer, str]]:
-    """Kafka with one broker: its container, and the address to bootstrap from on this machine."""
+def run_kafka(network: Network, login_port: int) -> Iterator[tuple[DockerContainer, str]]:
+    """Kafka with one broker: its container, and the address to bootstrap from on this machine.
+
+    At `login_port` it takes only those who log in as `LOGIN`.
+    """
     (port,) = free_ports(1)
-    listeners = _listening({"HOST": _reached_at(port), "NETWORK": (":19092", INSIDE)})
+    at = {"HOST": _reached_at(port), "NETWORK": (":19092", INSIDE), "LOGIN": _reached_at(login_port)}
+    listeners = _listening(at)
     container = (
         DockerContainer(KAFKA_IMAGE, network=network, network_aliases=["kafka"])
         .with_bind_ports(port, port)
-        .with_envs(**_ONE_BROKER, **listeners)
+        .with_bind_ports(login_port, login_port)
+        .with_envs(**_ONE_BROKER, **listeners, **_LOGGING_IN)
     )
     with _started(container):
         yield container, f"127.0.0.1:{port}"

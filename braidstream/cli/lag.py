@@ -74,8 +74,8 @@ def _refuse_unknown(settings: Settings, names: Iterable[str], seen: Snapshot) ->
     for name in names:
         if found.isdisjoint((name, settings.named(name))):
             raise SettingsError(
-                f"there is no group {name} that has committed in the pipeline's topics or has members on them; "
-                "`braidstream lag` shows those that there are"
+                f"there is no group {name} that has committed in the pipeline's topics or has members on them: has it "
+                "started, and is TOPIC_PREFIX right?"
             )
 
 

@@ -18,6 +18,9 @@ PATIENCE = 5.0
 """Seconds to wait for a broker."""
 
 _ASK = 1.0
+_ELSE = (
+    "is it running, is KAFKA_BOOTSTRAP_SERVERS right, and does that port want TLS or a login (KAFKA_SECURITY_PROTOCOL)?"
+)
 
 
 class Unreachable(Exception):
@@ -43,9 +46,10 @@ def reach(settings: DoctorSettings, patience: float = PATIENCE) -> tuple[AdminCl
             return client, client.list_topics(timeout=_ASK)
         except KafkaException as error:
             client.poll(0)
-            told = next(filter(_advice, heard), heard[0] if heard else error.args[0])
+            reasons = [told for told in heard if told.code() != KafkaError._ALL_BROKERS_DOWN] or [error.args[0]]
+            told = next(filter(_advice, reasons), reasons[0])
             if _advice(told) or time.monotonic() >= deadline:
-                advice = _advice(told) or "is it running, and is KAFKA_BOOTSTRAP_SERVERS right?"
+                advice = _advice(told) or _ELSE
                 raise Unreachable(wrong(CHECK, f"none can be asked at {servers}: {advice} ({told.str()})")) from error
 
 

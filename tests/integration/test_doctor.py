@@ -17,6 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 from testcontainers.core.container import DockerContainer
 
 from braidstream.cli.groups import Groups
+from braidstream.doctor import broker
 from braidstream.doctor.case import Case
 from braidstream.doctor.examination import examine
 from braidstream.doctor.findings import Finding
@@ -25,6 +26,7 @@ from braidstream.registry import COMPATIBILITY, RegistryClient, schemas_for
 from braidstream.streaming import topics
 from braidstream.streaming.ports import Partition
 from rides.pipeline import RIDES
+from tests.containers import LOGIN
 
 pytestmark = pytest.mark.docker
 
@@ -115,26 +117,36 @@ def spread(count: int, topics: int) -> list[int]:
 # Reaching the broker
 
 
+def reached(case: Case, **properties: str) -> Finding:
+    kafka = {**case.settings.kafka, **{name.replace("_", "."): value for name, value in properties.items()}}
+    settings = case.settings.model_copy(update={"kafka": kafka})
+    try:
+        return broker.reached(settings, broker.reach(settings, patience=0)[1])
+    except broker.Unreachable as error:
+        return error.finding
+
+
+def test_a_listener_that_speaks_no_tls(case: Case) -> None:
+    found = reached(case, security_protocol="ssl")
+    assert found.level == "wrong"
+    assert "TLS fails: does that port speak it" in found.says
+
+
 @pytest.mark.parametrize(
-    ("properties", "advice"),
+    ("password", "says"),
     [
-        ({"security.protocol": "ssl"}, "TLS fails: does that port speak it"),
-        (
-            {
-                "security.protocol": "sasl_plaintext",
-                "sasl.mechanism": "PLAIN",
-                "sasl.username": "a",
-                "sasl.password": "b",
-            },
-            "the login is refused: see KAFKA_SASL_MECHANISM",
-        ),
+        (LOGIN[1], "Kafka answers at"),
+        ("wrong", "the login is refused: see KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"),
+        (None, "does that port want TLS or a login (KAFKA_SECURITY_PROTOCOL)?"),
     ],
 )
-def test_a_listener_that_speaks_otherwise(case: Case, properties: dict[str, str], advice: str) -> None:
-    spoken = case.settings.model_copy(update={"kafka": {**case.settings.kafka, **properties}})
-    (found,) = diagnosis(replace(case, settings=spoken))["broker"]
-    assert found.level == "wrong"
-    assert advice in found.says
+@pytest.mark.usefixtures("kafka")
+def test_a_listener_that_wants_a_login(case: Case, login_port: int, password: str | None, says: str) -> None:
+    servers = {"bootstrap_servers": f"127.0.0.1:{login_port}"}
+    login = {"security_protocol": "sasl_plaintext", "sasl_mechanism": "PLAIN", "sasl_username": LOGIN[0]}
+    found = reached(case, **servers, **({**login, "sasl_password": password} if password is not None else {}))
+    assert found.level == ("ok" if password == LOGIN[1] else "wrong")
+    assert says in found.says
 
 
 # Topics
