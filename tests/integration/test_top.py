@@ -67,6 +67,6 @@ def test_groups_and_rates_in_transactions(settings: dict[str, str]) -> None:
 
     assert first["groups"] == [{"name": f"{prefix}duration", "lag": 5 - READ, "members": 0}]
     assert topic(first, f"{prefix}ride_started")["offsets"] == 5
-    assert topic(view, f"{prefix}predictions")["offsets"] > topic(view, f"{prefix}ride_started")["total"] + 20
+    assert topic(view, f"{prefix}predictions")["offsets"] > topic(view, f"{prefix}ride_started")["offsets"] + 20
     rides, predictions = (topic(view, f"{prefix}{name}")["rate"] for name in ("ride_started", "predictions"))
     assert predictions == pytest.approx(rides, rel=0.4), "a transaction's marker is no record"
