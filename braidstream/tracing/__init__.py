@@ -18,6 +18,8 @@ def is_on(settings: Settings) -> bool:
             f"OTEL_EXPORTER_OTLP_PROTOCOL={settings.otel_exporter_otlp_protocol} cannot be used: spans are sent by "
             f"{PROTOCOL}; unset it, and let OTEL_EXPORTER_OTLP_ENDPOINT name the collector's port for that, often 4318"
         )
+    if not settings.otel_exporter_otlp_endpoint.startswith(("http://", "https://")):
+        raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT has to begin with http:// or https://")
     try:
         import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: F401
     except ImportError as error:

@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 from opentelemetry.context import Context
@@ -19,6 +20,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags, set_span_in_context
 
+from braidstream.errors import SettingsError
+
 QUEUE = 20_000
 """Spans that wait to be sent, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise: more than a batch may give at once. What
 does not fit is dropped."""
@@ -28,20 +31,26 @@ LAST_SECONDS = 5.0
 
 
 class Spans:
-    """Makes spans of one service, and sends them from a thread of its own until `close`."""
+    """Makes spans of one service, and sends them from a thread of its own until `close`.
 
-    def __init__(self, service: str, exporter: SpanExporter) -> None:
+    They go to `address`, or to where the environment says. Raises `SettingsError` when OpenTelemetry refuses what that
+    says.
+    """
+
+    def __init__(self, service: str, address: str | None = None) -> None:
+        try:
+            self._open(service, address)
+        except ValueError as error:
+            raise SettingsError(f"OpenTelemetry refuses its settings: {error}") from error
+
+    def _open(self, service: str, address: str | None) -> None:
         limits = SpanLimits()
         self.max_links = sys.maxsize if limits.max_links is None else limits.max_links
-        self._exporter = exporter
         self._provider = TracerProvider(resource=_resource(service), span_limits=limits, shutdown_on_exit=False)
+        exporter = TellingExporter(OTLPSpanExporter(address))
         queue = None if OTEL_BSP_MAX_QUEUE_SIZE in os.environ else QUEUE
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=queue))
         self.tracer = self._provider.get_tracer("braidstream")
-
-    def flush(self) -> None:
-        """Send what is there, and wait for it."""
-        self._provider.force_flush()
 
     def close(self) -> None:
         """Send what is left, for no longer than `LAST_SECONDS`."""
@@ -49,12 +58,12 @@ class Spans:
         last.start()
         last.join(LAST_SECONDS)
         if last.is_alive():
-            structlog.get_logger().warning("the last spans are lost: the collector takes too long")
+            structlog.get_logger().warning("the last spans are lost", reason=_sdk_log.why or "the collector is slow")
 
 
 def open_spans(service: str) -> Spans:
     """Spans that go to where the environment says, until the process ends."""
-    spans = Spans(service, TellingExporter(OTLPSpanExporter()))
+    spans = Spans(service)
     atexit.register(spans.close)
     return spans
 
@@ -63,15 +72,14 @@ class TellingExporter(SpanExporter):
     """An exporter that says when spans do not arrive, and when they do again: once each."""
 
     def __init__(self, exporter: SpanExporter) -> None:
-        _take_logs()
         self._exporter = exporter
         self._failing = False
         self._log = structlog.get_logger()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send these."""
-        _sdk_log.why = ""
-        result = self._exporter.export(spans)
+        with _sdk_log.exporting():
+            result = self._exporter.export(spans)
         if (failed := result is not SpanExportResult.SUCCESS) != self._failing:
             self._failing = failed
             if failed:
@@ -131,23 +139,33 @@ def _resource(service: str) -> Resource:
 
 
 class _SdkLog(logging.Handler):
-    """Takes what OpenTelemetry logs: each kind of line once, in one line. Why sending fails is kept in `why`."""
+    """Takes what OpenTelemetry logs: each kind of line once, in one line; `why` the last export failed is kept."""
 
     def __init__(self) -> None:
         super().__init__()
         self._told: set[str] = set()
+        self._exporting = False
         self.why = ""
+
+    @contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Meanwhile lines say why this export fails."""
+        self.why, self._exporting = "", True
+        try:
+            yield
+        finally:
+            self._exporting = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep or pass on a line."""
         line = record.getMessage()
-        if record.name.startswith("opentelemetry.exporter."):
+        if self._exporting and record.name.startswith("opentelemetry.exporter."):
             cause = _CAUSE.search(line)
             self.why = self.why or (cause[0] if cause is not None else line)
         elif record.msg not in self._told:
             self._told.add(record.msg)
-            error = record.exc_info[1] if record.exc_info else None
-            structlog.get_logger().warning("opentelemetry", line=line, error=repr(error) if error else None)
+            error = {"error": repr(record.exc_info[1])} if record.exc_info else {}
+            structlog.get_logger().warning("opentelemetry", line=line, **error)
 
 
 _CAUSE = re.compile(r"(?<=\] )[A-Z][^\"')\]]+(?=[\"')])")
@@ -156,6 +174,5 @@ _CAUSE = re.compile(r"(?<=\] )[A-Z][^\"')\]]+(?=[\"')])")
 _sdk_log = _SdkLog()
 
 
-def _take_logs() -> None:
-    logger = logging.getLogger("opentelemetry")
-    logger.handlers, logger.propagate = [_sdk_log], False
+_sdk_logger = logging.getLogger("opentelemetry")
+_sdk_logger.handlers, _sdk_logger.propagate = [_sdk_log], False

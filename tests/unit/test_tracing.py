@@ -61,7 +61,7 @@ class Traced:
         self.spans: list[Spans] = []
         kits: list[WorkerKit[RideStarted]] = [*self.models, self.decision]
         for kit, name in zip(kits, ("duration", "tip", "decision"), strict=True):
-            spans = Spans(name, TellingExporter(OTLPSpanExporter(f"{endpoint}/v1/traces")))
+            spans = Spans(name, f"{endpoint}/v1/traces")
             self.spans.append(spans)
             kit.tracer = BatchTracer(spans, name)
             kit.restart()
@@ -266,25 +266,33 @@ def consumed(broker: EmbeddedBroker, topic: str, count: int) -> list[Message]:
     return found
 
 
-def test_a_collector_that_is_gone_is_told_once_and_holds_nothing_up(rides: Traced, collector: Collector) -> None:
-    collector.status = HTTPStatus.NOT_FOUND
+def told(exporter: TellingExporter, collector: Collector, *statuses: HTTPStatus) -> list[tuple[str, str, str | None]]:
+    """What is logged when a collector answers so."""
     with capture_logs() as logs:
-        for number in range(2):
-            rides.send(f"ride-{number}")
-            rides.models[0].run()
-            rides.spans[0].flush()
-        collector.status = HTTPStatus.OK
-        rides.send("ride-2")
-        rides.models[0].run()
-        rides.close()
-    told = [line for line in logs if "span" in line["event"]]
-    assert [(line["log_level"], line["event"]) for line in told] == [
-        ("warning", "spans do not reach the collector and are dropped; the work goes on"),
-        ("info", "spans reach the collector again"),
+        for status in statuses:
+            collector.status = status
+            exporter.export([])
+    return [(line["log_level"], line["event"], line.get("reason")) for line in logs]
+
+
+def test_a_collector_that_refuses_spans_is_told_once(collector: Collector) -> None:
+    exporter = TellingExporter(OTLPSpanExporter(f"{collector.endpoint}/v1/traces"))
+    missing, ok = HTTPStatus.NOT_FOUND, HTTPStatus.OK
+    assert told(exporter, collector, ok, missing, missing, ok, ok) == [
+        (
+            "warning",
+            "spans do not reach the collector and are dropped; the work goes on",
+            "Failed to export spans batch code: 404, reason: Not Found",
+        ),
+        ("info", "spans reach the collector again", None),
     ]
-    assert "404" in told[0]["reason"]
-    assert len(collector.named("send predictions")) == 1
-    assert len(rides.models[0].predictions) == 3
+
+
+def test_a_collector_that_is_gone_is_told_in_a_few_words() -> None:
+    with run_collector() as gone:
+        exporter = TellingExporter(OTLPSpanExporter(f"{gone.endpoint}/v1/traces", timeout=1.3))
+    [(_, _, reason)] = told(exporter, gone, HTTPStatus.OK)
+    assert reason == "Connection refused"
 
 
 def test_the_end_of_a_process_waits_for_a_collector_that_hangs_only_for_a_moment(
@@ -298,7 +306,18 @@ def test_the_end_of_a_process_waits_for_a_collector_that_hangs_only_for_a_moment
         rides.spans[0].close()
         took = time.monotonic() - began
     assert 0.2 <= took < 2
-    assert logs[-1]["event"] == "the last spans are lost: the collector takes too long"
+    assert (logs[-1]["event"], logs[-1]["reason"]) == ("the last spans are lost", "the collector is slow")
+
+
+def test_what_opentelemetry_refuses_is_a_setting_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
+    with pytest.raises(SettingsError, match="OTEL_SPAN_LINK_COUNT_LIMIT must be a non-negative integer"):
+        Spans("duration")
+
+
+def test_a_collector_is_named_by_a_whole_address() -> None:
+    with pytest.raises(SettingsError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT has to begin with http://"):
+        send_tracer(Settings(otel_exporter_otlp_endpoint="localhost:4318"), "writer")
 
 
 @pytest.mark.parametrize(
