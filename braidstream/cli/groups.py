@@ -35,7 +35,7 @@ T = TypeVar("T")
 _CALL_TIMEOUT = 10.0
 _WAIT = 0.1
 _AT_ONCE = 1000
-_SMALL_FETCHES = {"queued.min.messages": "1000", "max.partition.fetch.bytes": "65536"}
+_SMALL_FETCHES = {"queued.min.messages": "1000", "max.partition.fetch.bytes": "65536", "fetch.wait.max.ms": "10"}
 """One record is wanted of each partition; the broker gives at least the batch that it is in."""
 
 
@@ -73,10 +73,14 @@ class Group:
 
 
 class Log(NamedTuple):
-    """The offsets of a partition that can be read: from `start` to right before `end`, committed records only."""
+    """The offsets of a partition that can be read: from `start` to right before `end`, committed records only.
+
+    What open transactions wrote is from there to right before `high_watermark`.
+    """
 
     start: int
     end: int
+    high_watermark: int = 0
 
 
 class Stretch(NamedTuple):
@@ -106,15 +110,17 @@ class Lag:
     @property
     def unread(self) -> Stretch:
         """What is left to be read."""
-        start, end = self.log
+        start, end, _ = self.log
         return Stretch(self.partition, start if self.committed is None else max(self.committed, start), end)
 
     @property
     def gap(self) -> Gap | None:
         """What was deleted before the group processed it, which stops a worker."""
-        committed, (start, end) = self.committed, self.log
-        is_there = committed is None or start <= committed <= end
-        return None if committed is None or is_there else Gap(self.partition, committed, start, end)
+        committed, (start, end, high_watermark) = self.committed, self.log
+        # Who also reads what is not committed may be beyond the end.
+        if committed is None or start <= committed <= max(end, high_watermark):
+            return None
+        return Gap(self.partition, committed, start, end)
 
     def seconds(self, now: datetime) -> float:
         """The age of the first record that is not processed; 0 when there is none."""
@@ -183,11 +189,13 @@ class Groups:
         groups = (Group(name, *described[name], offsets[name]) for name in names)
         return [group for group in groups if group.topics & topics]
 
-    def logs(self, partitions: Sequence[Partition], *, committed: bool = True) -> dict[Partition, Log]:
-        """Where partitions begin and end: for a reader of committed records, or of all."""
-        starts = self._offsets(partitions, OffsetSpec.earliest(), committed)  # type: ignore[no-untyped-call]
-        ends = self._offsets(partitions, OffsetSpec.latest(), committed)  # type: ignore[no-untyped-call]
-        return {partition: Log(starts[partition], ends[partition]) for partition in partitions}
+    def logs(self, partitions: Sequence[Partition]) -> dict[Partition, Log]:
+        """Where partitions begin and end."""
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        starts = self._told(partitions, OffsetSpec.earliest(), committed=True)  # type: ignore[no-untyped-call]
+        ends = self._told(partitions, latest, committed=True)
+        highs = self._told(partitions, latest, committed=False)
+        return {at: Log(starts[at].offset, ends[at].offset, highs[at].offset) for at in partitions}
 
     def latest(self, partitions: Sequence[Partition]) -> dict[Partition, datetime]:
         """The latest timestamps of partitions, of those that have records. The embedded broker does not tell them."""
@@ -238,9 +246,6 @@ class Groups:
             told = _answer(future, f"what {name} has committed").topic_partitions
             found[name] = {Partition(at.topic, at.partition): at.offset for at in told if at.offset >= 0}
         return found
-
-    def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec, committed: bool) -> dict[Partition, int]:
-        return {partition: at.offset for partition, at in self._told(partitions, spec, committed).items()}
 
     def _told(
         self, partitions: Sequence[Partition], spec: OffsetSpec, committed: bool

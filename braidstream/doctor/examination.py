@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from braidstream.cli.groups import FirstRecords, Groups, look
 from braidstream.cli.letter_views import counted
-from braidstream.cli.reading import read
+from braidstream.cli.reading import read, stretch_reader
 from braidstream.cli.records import Decoder
 from braidstream.doctor import broker, clocks, dead_letters, decisions, groups, models, registry, topics, transactions
 from braidstream.doctor.case import Case
@@ -21,7 +21,6 @@ from braidstream.doctor.findings import Finding, wrong
 from braidstream.doctor.topics import Configs
 from braidstream.errors import BraidstreamError, UnavailableError
 from braidstream.registry import schemas_for
-from braidstream.streaming import clients
 from braidstream.streaming import topics as kafka_topics
 from braidstream.streaming.ports import Partition
 from braidstream.streaming.replay import Letter, replayed_by, time_of
@@ -110,8 +109,7 @@ class _Kafka:
 
     def _transactions(self) -> Iterator[Finding]:
         if self._partitions:
-            committed = self._asked.logs(self._partitions)
-            held = transactions.held(committed, self._asked.logs(self._partitions, committed=False))
+            held = transactions.held(self._asked.logs(self._partitions))
             with closing(FirstRecords(self._case.settings, committed=False)) as first_records:
                 yield from transactions.examine(self._case, first_records.times(held), datetime.now(UTC))
 
@@ -156,6 +154,6 @@ class _Kafka:
         logs = self._asked.logs(own)
         starts = {partition.number: max(log.start, log.end - _AT_MOST) for partition, log in logs.items()}
         ends = {partition.number: log.end for partition, log in logs.items()}
-        with closing(clients.reader(self._case.settings, self._case.settings.named("doctor"))) as consumer:
+        with closing(stretch_reader(self._case.settings, "doctor")) as consumer:
             records = list(read(consumer, name, starts, ends, timeout=_PATIENCE))
         return [record for record in records if (at := time_of(record)) is not None and at >= since]

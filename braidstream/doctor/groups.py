@@ -116,15 +116,14 @@ def _progress(case: Case, group: Group, rows: Sequence[Lag], before: Snapshot, a
 
 def retention(case: Case, seen: Snapshot, configs: Configs) -> Iterator[Finding]:
     """Records that are deleted before they are processed, when it goes on like this."""
-    for row in seen.lags:
-        topic = configs.get(row.partition.topic, {})
-        kept = int(topic.get("retention.ms", -1)) / 1000 if "delete" in topic.get("cleanup.policy", "") else -1
-        age = row.seconds(seen.at)
+    for group, topic, rows in seen.by_topic():
+        config = configs.get(topic, {})
+        kept = int(config.get("retention.ms", -1)) / 1000 if "delete" in config.get("cleanup.policy", "") else -1
+        age = max(row.seconds(seen.at) for row in rows)
         if 0 < kept < 2 * age:
-            longer = max(_WEEK, 2 * int(kept * 1000))
             yield warning(
                 CHECK,
-                f"{row.partition.topic} [{row.partition.number}] keeps records for {span(kept)}, and the first that "
-                f"{row.group} has not processed is {span(age)} old: it may be deleted before",
-                case.set_topic(row.partition.topic, f"retention.ms={longer}"),
+                f"{topic} keeps records for {span(kept)}, and the first that {group.name} has not processed is "
+                f"{span(age)} old: it may be deleted before",
+                case.set_topic(topic, f"retention.ms={max(_WEEK, 2 * int(kept * 1000))}"),
             )

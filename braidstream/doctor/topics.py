@@ -25,7 +25,8 @@ Configs = Mapping[str, Mapping[str, str]]
 
 def examine(case: Case, metadata: Any, configs: Configs) -> Iterator[Finding]:
     """Topics that are missing, wrong numbers of partitions, and settings; without `configs` those are not looked at."""
-    there = {name: topic for name, topic in metadata.topics.items() if topic.error is None}
+    there = {name: metadata.topics[name] for name in case.topics if name in metadata.topics}
+    there = {name: topic for name, topic in there.items() if topic.error is None}
     replicas = {name: min(len(at.replicas) for at in topic.partitions.values()) for name, topic in there.items()}
     specs = [spec for spec in topics.specs(case.pipeline, case.settings) if spec.name in configs]
     found = [*_shape(case, there, is_fixed=not configs), *_settings(case, specs, configs, replicas)]

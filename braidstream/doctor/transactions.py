@@ -17,13 +17,9 @@ _LONG = 20.0
 """Seconds: the transaction of a worker that was killed is over after ten."""
 
 
-def held(committed: Mapping[Partition, Log], everything: Mapping[Partition, Log]) -> list[Stretch]:
+def held(logs: Mapping[Partition, Log]) -> list[Stretch]:
     """What readers of committed records cannot see yet."""
-    return [
-        Stretch(partition, log.end, everything[partition].end)
-        for partition, log in committed.items()
-        if log.end < everything[partition].end
-    ]
+    return [Stretch(at, log.end, log.high_watermark) for at, log in logs.items() if log.end < log.high_watermark]
 
 
 def examine(case: Case, since: Mapping[Stretch, datetime | None], now: datetime) -> Iterator[Finding]:

@@ -68,6 +68,11 @@ def test_records_that_are_gone_are_a_gap() -> None:
     assert rows[RIDES[0]].gap is None
 
 
+def test_who_reads_what_is_not_committed_may_be_beyond_the_end() -> None:
+    (row,) = lags([UNTOLD], {PREDICTIONS: Log(0, 7, 9)})
+    assert (row.gap, row.records) == (None, 0)
+
+
 def test_where_only_markers_of_transactions_are_left_nothing_is() -> None:
     behind, *_ = lags([DURATION], LOGS)
     assert dated([behind], {behind.unread: NOON}) == [replace(behind, since=NOON)]
