@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Event, Thread
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from braidstream.cli.groups import Group, Groups, Log, lags
 from braidstream.dashboard.view import GroupRow
@@ -24,73 +25,74 @@ _SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the broker said; `at` is when, by `time.monotonic`. Groups are None where it does not list them."""
+class Ends:
+    """Where partitions begin and end, as the broker told `at` this time of `time.monotonic`."""
 
     at: float
     logs: Mapping[Partition, Log]
-    groups: Sequence[GroupRow] | None
 
 
 class Polling:
-    """Asks about these partitions, and the groups that read them, in a thread of its own until it is closed.
+    """Asks about these partitions, and the groups that read them, in threads of its own until it is closed.
 
-    `answer` is the last one, None before the first. `failure` says why the question after it was not answered.
+    What was told last is in `ends`, None before the first answer, and `groups`; `failure` and `groups_failure` say why
+    there was no answer since.
     """
 
     def __init__(self, settings: Settings, partitions: Sequence[Partition], every: float) -> None:
-        self.answer: Answer | None = None
+        self.ends: Ends | None = None
         self.failure: str | None = None
+        self.groups: Sequence[GroupRow] = ()
+        self.groups_failure: str | None = None
         self._settings = settings
         self._partitions = partitions
         self._every = every
-        self._client = clients.admin(settings)
-        self._lists_groups = True
         self._names: list[str] = []
-        self._rows: Sequence[GroupRow] = ()
-        self._all_due = self._groups_due = 0.0
+        self._all_due = 0.0
         self._closed = Event()
-        Thread(target=self._run, name="polling", daemon=True).start()
+        for poll in (self._poll_ends, self._poll_groups):
+            Thread(target=poll, daemon=True).start()
 
     def close(self) -> None:
         """Ask no more."""
         self._closed.set()
 
-    def _run(self) -> None:
-        while True:
+    def _poll_ends(self) -> None:
+        client = clients.admin(self._settings)
+        while not self._closed.wait(0.0 if self.ends is None and self.failure is None else self._every):
             try:
-                self._ask()
-                self.failure = None
+                logs = Groups(client).logs(self._partitions)
+                self.ends, self.failure = Ends(time.monotonic(), logs), None
             except (BraidstreamError, KafkaException) as error:
                 self.failure = str(error)
                 # See `clients.BrokerLogEnds`: an old one may go on asking in vain.
-                self._client = clients.admin(self._settings)
-            if self._closed.wait(self._every):
+                client = clients.admin(self._settings)
+
+    def _poll_groups(self) -> None:
+        client = clients.admin(self._settings)
+        wait = 0.0
+        while not self._closed.wait(wait):
+            begin = time.monotonic()
+            try:
+                self.groups, self.groups_failure = self._rows(client), None
+                wait = max(self._every, (time.monotonic() - begin) / _SHARE)
+            except SettingsError:
+                self.groups_failure = "the embedded broker does not list its groups"
                 return
+            except (BraidstreamError, KafkaException) as error:
+                self.groups_failure = str(error)
+                client = clients.admin(self._settings)
+                wait = self._every
 
-    def _ask(self) -> None:
-        is_due = self._lists_groups and time.monotonic() >= self._groups_due
-        groups = self._groups() if is_due else None
-        logs = Groups(self._client).logs(self._partitions)
-        if groups is not None:
-            self._rows = _rows(groups, logs)
-        self.answer = Answer(time.monotonic(), logs, self._rows if self._lists_groups else None)
-
-    def _groups(self) -> list[Group] | None:
-        """Those that read the partitions; all groups are only asked for now and then."""
+    def _rows(self, client: AdminClient) -> list[GroupRow]:
+        """Of the groups that read the partitions; all groups are only asked for now and then."""
         begin = time.monotonic()
         is_all = begin >= self._all_due or not self._names
-        try:
-            groups = Groups(self._client, () if is_all else self._names).of(self._partitions)
-        except SettingsError:
-            self._lists_groups = False
-            return None
-        took = time.monotonic() - begin
-        self._groups_due = begin + took / _SHARE
+        groups = Groups(client, () if is_all else self._names).of(self._partitions)
         if is_all:
             self._names = [group.name for group in groups]
-            self._all_due = begin + max(_ALL_GROUPS_EVERY, took / _SHARE)
-        return groups
+            self._all_due = begin + max(_ALL_GROUPS_EVERY, (time.monotonic() - begin) / _SHARE)
+        return _rows(groups, Groups(client).logs(self._partitions))
 
 
 def _rows(groups: Sequence[Group], logs: Mapping[Partition, Log]) -> list[GroupRow]:

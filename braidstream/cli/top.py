@@ -18,7 +18,7 @@ from braidstream.cli import plugins
 from braidstream.cli.errors import sigterm_ends
 from braidstream.cli.following import MOST_A_SECOND, Following
 from braidstream.cli.groups import Log
-from braidstream.cli.polling import Answer, Polling
+from braidstream.cli.polling import Ends, Polling
 from braidstream.cli.reading import partitions_of
 from braidstream.cli.records import Decoder
 from braidstream.dashboard.recent import SECONDS, Rates
@@ -43,48 +43,64 @@ class Top:
     """Makes views of what the broker answers, and of what is read of the topics."""
 
     def __init__(
-        self, settings: Settings, pipeline: Pipeline[Any], topics: Sequence[str], following: Following
+        self, settings: Settings, pipeline: Pipeline[Any], partitions: Sequence[Partition], polling: Polling
     ) -> None:
+        decode = Decoder(schemas_for(settings, [pipeline.decisions.event_type, pipeline.decision_state.event_type]))
+        self._following = Following(settings, pipeline, decode)
+        self._polling = polling
         self._title = f"braidstream top · {settings.bootstrap_servers}"
         self._dead_letters = settings.named(pipeline.dead_letters)
-        self._topics = topics
-        self._following = following
+        self._topics = list(dict.fromkeys(partition.topic for partition in partitions))
+        self._partitions = 1 + max(partition.number for partition in partitions)
         self._rates = Rates()
-        self._asked: Answer | None = None
-        self._partitions = 1
+        self._told: Ends | None = None
+        self._begun = time.monotonic()
 
-    def take(self, answer: Answer) -> None:
-        """An answer of the broker, which may be the same as before."""
-        if answer is self._asked:
-            return
-        self._asked = answer
-        self._rates.add(answer.at, {**_ends(answer.logs), **self._following.counts})
-        self._partitions = 1 + max(partition.number for partition in answer.logs)
-        rate = sum(self._rates(topic) or 0.0 for topic in self._topics)
-        self._following.adjust(answer.logs, self._partitions, rate / self._partitions)
+    def close(self) -> None:
+        """Stop reading."""
+        self._following.close()
+
+    def read(self, seconds: float) -> None:
+        """Take what the broker told and what was written, for so long."""
+        told = self._polling.ends
+        if told is not None and told is not self._told:
+            self._told = told
+            self._rates.add(told.at, {**_ends(told.logs), **self._following.counts})
+            rate = sum(self._rates(topic) or 0.0 for topic in self._topics)
+            self._following.adjust(told.logs, self._partitions, rate / self._partitions)
+        self._following.read(seconds)
 
     @property
     def is_ready(self) -> bool:
         """Whether rates are known."""
         return all(self._rates(topic) is not None for topic in self._topics)
 
-    def view(self, problem: str | None) -> View:
+    @property
+    def problem(self) -> str | None:
+        """Why what is known is old; None while it is not."""
+        silent = time.monotonic() - (self._begun if self._told is None else self._told.at)
+        if silent < _SILENT:
+            return None
+        why = f": {self._polling.failure}" if self._polling.failure is not None else ""
+        return f"no answer of the broker for {silent:.0f} s, trying again{why}"
+
+    def view(self) -> View:
         """What is known by now."""
         now, since = time.time(), time.monotonic() - SECONDS
-        following, subjects, answer = self._following, self._following.subjects, self._asked
-        ends = _ends(answer.logs) if answer is not None else {}
+        following, subjects = self._following, self._following.subjects
+        ends = _ends(self._told.logs) if self._told is not None else {}
         is_followed = bool(following.numbers)
-        lately = subjects.decided.since(since)
+        problem = self.problem
         took = [milliseconds for _, milliseconds in subjects.latencies.since(since)]
         return View(
             title=self._title,
             at=datetime.fromtimestamp(now, UTC),
             topics=tuple(self._topic(topic, ends.get(topic), problem is None) for topic in self._topics),
-            groups=tuple(answer.groups or ()) if answer is not None else (),
+            groups=tuple(self._polling.groups),
             open_decisions=self._open() if is_followed else None,
             open_is_exact=following.open_is_exact(now),
             latency=Latency.of(took) if is_followed else None,
-            partial=partial_share(decision for _, decision in lately),
+            partial=partial_share(decision for _, decision in subjects.decided.since(since)),
             decisions=tuple(subjects.decided.latest(_DECISIONS_SHOWN)),
             totals_are_offsets=True,
             note=self._note(),
@@ -102,14 +118,12 @@ class Top:
         return round(self._following.subjects.open * self._partitions / len(self._following.numbers))
 
     def _note(self) -> str | None:
-        if self._asked is None:
-            return None
         followed, there = len(self._following.numbers), self._partitions
-        if not followed:
+        if self._told is not None and not followed:
             return f"over {MOST_A_SECOND:,} records/s in a partition: open and latency are not measured"
-        if followed < there:
+        if self._told is not None and followed < there:
             return f"open and latency are of {followed} of {there} partitions"
-        return None if self._asked.groups is not None else "the embedded broker does not list its groups"
+        return self._polling.groups_failure
 
 
 def _ends(logs: Mapping[Partition, Log]) -> dict[str, int]:
@@ -152,15 +166,13 @@ def top(*, every: float, plain: bool, is_json: bool, pipeline_name: str | None) 
     logs.configure(settings.log_level, settings.log_format)
     pipeline = plugins.pipeline(pipeline_name)
     partitions = partitions_of(pipeline, settings)
-    decode = Decoder(schemas_for(settings, [pipeline.decisions.event_type, pipeline.decision_state.event_type]))
     with (
         sigterm_ends(),
-        closing(Following(settings, pipeline, decode)) as following,
         closing(Polling(settings, partitions, min(every, _POLL))) as polling,
+        closing(Top(settings, pipeline, partitions, polling)) as watched,
         closing(_shown(plain, is_json)) as shown,
     ):
-        watched = Top(settings, pipeline, list(dict.fromkeys(p.topic for p in partitions)), following)
-        _watch(watched, following, polling, shown, every)
+        _watch(watched, shown, every)
 
 
 def _shown(plain: bool, is_json: bool) -> Terminal | Lines:
@@ -174,23 +186,12 @@ def _shown(plain: bool, is_json: bool) -> Terminal | Lines:
     return Terminal(console)
 
 
-def _watch(top: Top, following: Following, polling: Polling, shown: Terminal | Lines, every: float) -> Never:
-    heard, due = time.monotonic(), 0.0
+def _watch(top: Top, shown: Terminal | Lines, every: float) -> Never:
+    due = 0.0
     while True:
-        if (answer := polling.answer) is not None:
-            top.take(answer)
-            heard = answer.at
         now = time.monotonic()
-        problem = _problem(now - heard, polling.failure)
-        if now >= due and (top.is_ready or problem is not None or isinstance(shown, Terminal)):
-            shown.show(top.view(problem))
+        if now >= due and (top.is_ready or top.problem is not None or isinstance(shown, Terminal)):
+            shown.show(top.view())
             due = now + (every if top.is_ready else min(every, _POLL))
-        following.read(_SLICE)
+        top.read(_SLICE)
         shown.adapt()
-
-
-def _problem(silent: float, failure: str | None) -> str | None:
-    """What to say when the broker should have answered so many seconds ago."""
-    if silent < _SILENT:
-        return None
-    return f"no answer of the broker for {silent:.0f} s, trying again" + (f": {failure}" if failure else "")
