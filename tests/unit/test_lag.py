@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -31,6 +32,7 @@ from braidstream.embedded import EmbeddedBroker, appear
 from braidstream.settings import Settings
 from braidstream.streaming.gaps import Gap
 from braidstream.streaming.ports import Partition
+from tests import command_line
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 RIDES = [Partition("rides", 0), Partition("rides", 1)]
@@ -192,6 +194,17 @@ def test_a_group_is_named_with_the_prefix_or_without(lag: Any) -> None:
         (group,) = json.loads(done.stdout)["groups"]
         assert (group["group"], group["topics"][0]["lag_records"]) == ("x.duration", 6)
     assert lag("duration").stdout.startswith("x.duration\tx.ride_started\t0\t4\t6\t")
+
+
+def test_following_looks_again(settings: Settings) -> None:
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers, "TOPIC_PREFIX": "x."}
+    with command_line.started("lag", "duration", "--follow", "--json", settings=environ) as process:
+        assert process.stdout is not None
+        first, second = (json.loads(process.stdout.readline()) for _ in range(2))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert first["time"] < second["time"]
+    assert [seen["groups"][0]["topics"][0]["lag_records"] for seen in (first, second)] == [6, 6]
 
 
 @pytest.mark.parametrize(
