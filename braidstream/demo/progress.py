@@ -15,7 +15,7 @@ _DECISIONS_SHOWN = 100
 class Progress:
     """Makes views of what a demo's watch has seen, each at most a few times a second.
 
-    A model is behind by what was sent and it has not predicted. Open is what was sent and is not decided. The latency
+    The lag of a model is what was sent and it has not predicted. Open is what was sent and is not decided. The latency
     is from sending a subject until its first decision is read.
     """
 
