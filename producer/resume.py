@@ -21,6 +21,9 @@ EVERY = 0.2
 _SENDING = 10
 """So many times as long as it waited for a note it sends before the next: a broker that is far away costs no more."""
 
+MOST = 100_000
+"""So many are sent between two notes, or one batch more: else a slow broker's queue would fill for minutes."""
+
 
 class Position(BaseModel):
     """How far a replay was acknowledged, and which replay that was."""
@@ -121,7 +124,8 @@ class Noting:
         self._due = now + max(self._every, _SENDING * (now - began))
 
     def _note_when_due(self) -> None:
-        if self._sent > self._noted and self._clock() >= self._due:
+        waiting = self._sent - self._noted
+        if waiting >= MOST or (waiting and self._clock() >= self._due):
             self.flush()
 
 

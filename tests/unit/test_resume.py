@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from braidstream import SettingsError
 from braidstream.errors import FatalError
-from producer.resume import Noting, Position, read_position, take_up, write_position
+from producer.resume import MOST, Noting, Position, read_position, take_up, write_position
 from producer.rounds import Rounds
 
 TOPIC = "ride_started (id 1, cluster c)"
@@ -109,6 +109,14 @@ def test_a_slow_broker_is_waited_for_less_often() -> None:
     for now in (1.0, 2.0, 6.0, 6.5):  # noqa: B007
         writer.send_many([b"k"], [b"v"])
     assert noted == [1, 4]
+
+
+def test_only_so_many_are_sent_between_two_notes_however_slow_the_broker_is() -> None:
+    noted: list[int] = []
+    writer = Noting(Broker(), noted.append, lambda: 0.0)
+    for _ in range(5):
+        writer.send_many([b"k"] * (MOST // 2), [b"v"] * (MOST // 2))
+    assert noted == [MOST, 2 * MOST]
 
 
 def test_a_new_file_is_there_before_anything_is_sent(tmp_path: Path) -> None:
