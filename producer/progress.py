@@ -57,10 +57,13 @@ class PlainProgress:
         self.say = say
         self._clock = clock
         self._every = every
-        self._last, self._done = clock(), 0
+        self._last = clock()
+        self._done: int | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
-        """See `Shown`; the speed is that since the last line."""
+        """See `Shown`; the speed is that since the last line, or since the first call."""
+        if self._done is None:
+            self._done = done
         now = self._clock()
         if now - self._last < self._every:
             return
@@ -68,16 +71,20 @@ class PlainProgress:
         self._last, self._done = now, done
 
 
-class _Bar:
+class Bar:
+    """Moves a bar on a terminal, and says lines above it."""
+
     def __init__(self, bar: Progress, label: str, total: int | None) -> None:
         self._bar = bar
         self._task = bar.add_task(label, total=total)
 
     def __call__(self, done: int, total: int | None) -> None:
+        """See `Shown`."""
         self._bar.update(self._task, completed=done, total=total)
 
     def say(self, line: str) -> None:
-        self._bar.console.print(line, highlight=False, soft_wrap=True)
+        """Show a line as it stands."""
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def rides_sent(sent: int, total: int | None, rate: float) -> str:
@@ -122,4 +129,4 @@ def _shown(label: str, total: int | None, columns: tuple[ProgressColumn, ...], w
         yield PlainProgress(words, lambda line: print(line, file=sys.stderr, flush=True))
         return
     with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as bar:
-        yield _Bar(bar, label, total)
+        yield Bar(bar, label, total)

@@ -6,14 +6,17 @@ import os
 import signal
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from io import StringIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import Progress
 
 from braidstream.errors import FatalError
 from producer.pace import AtOnce, Rate
-from producer.progress import PlainProgress, bytes_fetched, rides_sent
+from producer.progress import Bar, PlainProgress, bytes_fetched, rides_sent
 from producer.replay import replay
 from producer.stop import stop_on_signals
 
@@ -196,6 +199,22 @@ def test_plain_progress_before_the_first_ride() -> None:
     times = iter([0.0, 6.0])
     PlainProgress(rides_sent, said.append, lambda: next(times))(0, 10)
     assert said == ["0 of 10 rides sent, 0 a second"]
+
+
+def test_plain_progress_is_not_faster_for_what_was_there_before() -> None:
+    said: list[str] = []
+    times = iter([0.0, 1.0, 10.0])
+    progress = PlainProgress(bytes_fetched("green"), said.append, lambda: next(times))
+    progress(40_000_000, 50_000_000)
+    progress(45_000_000, 50_000_000)
+    assert said == ["green: 45.0 of 50.0 MB, 0.5 MB a second, about 10 s left"]
+
+
+def test_what_is_said_beside_a_bar_is_said_as_it_stands() -> None:
+    screen = StringIO()
+    with Progress(console=Console(file=screen, force_terminal=True)) as bar:
+        Bar(bar, "rides sent", 1).say("as runs[a]/replay[/a].json says")
+    assert "as runs[a]/replay[/a].json says" in screen.getvalue()
 
 
 def test_progress_without_an_end_and_of_bytes() -> None:
