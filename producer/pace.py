@@ -74,7 +74,7 @@ class Rate:
 
     @property
     def _while_changing(self) -> float:
-        return (self.first + self.last) / 2 * self.seconds
+        return (self.first / 2 + self.last / 2) * self.seconds
 
 
 class Timetable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -47,6 +48,11 @@ def test_at_a_rate() -> None:
     rate = Rate(4, 4)
     assert [rate.due(ride) for ride in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert [rate.ready(seconds) for seconds in (0.0, 0.2, 0.25, 1.1)] == [1, 1, 2, 5]
+
+
+def test_any_rate_that_is_a_number() -> None:
+    rate = Rate(sys.float_info.max, sys.float_info.max)
+    assert (rate.due(1), rate.ready(2.0)) == (pytest.approx(0.0), 1 + sys.maxsize)
 
 
 def test_a_rate_that_rises_and_stays() -> None:
