@@ -31,6 +31,7 @@ _CHUNK = 256 * 1024
 # What is not there is forbidden, as CloudFront sees it.
 _MISSING = (403, 404)
 _PASSING = (408, 416, 429)
+_ADDRESS = re.compile(r"https?://[^\s@?#]+", re.IGNORECASE)
 
 
 class DownloadSettings(Settings):
@@ -45,8 +46,10 @@ class DownloadSettings(Settings):
     @classmethod
     def _is_an_address(cls, url: str) -> str:
         parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError("it is no address such as https://example.org/trip-data")
+        # Encoded as it will be to be looked up, which raises for a name that cannot be.
+        host = (parts.hostname or "").encode("idna")
+        if not (host and url.isascii() and _ADDRESS.fullmatch(url)) or parts.port == 0:
+            raise ValueError("it is no plain address such as https://example.org/trip-data")
         return url.rstrip("/")
 
 

@@ -81,9 +81,10 @@ def test_a_stall_is_given_up_and_gone_on_from(fetch: Download, site: Site) -> No
 
 
 def test_a_server_that_does_not_even_answer_is_given_up(fetch: Download, site: Site) -> None:
-    site.faults += [Fault(after=0, stalls=True)] * 2
+    site.faults += [Fault(stalls=True), Fault(after=0, stalls=True)]
     fetch(patience=0.2)
     assert fetch.to.read_bytes() == site.content
+    assert fetch.said == [f"nothing came for 0.2 s; going on from 0.0 MB in {pause} s" for pause in (1, 2)]
 
 
 def test_any_number_of_cuts_is_gone_on_from_as_long_as_something_comes(fetch: Download, site: Site) -> None:
@@ -245,7 +246,21 @@ def test_what_is_no_month(site: Site, tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "ftp://example.org", "example.org/trips", "http://", "http://host:port", "http://["]
+    "url",
+    [
+        "",
+        "ftp://example.org",
+        "example.org/trips",
+        "http://",
+        "http://host:port",
+        "http://host:65536",
+        "http://[",
+        "http://example..org",
+        "http://example.org/é",
+        "http://example.org/trip data",
+        "http://example.org/trips?key=1",
+        "http://user:password@example.org",
+    ],
 )
 def test_what_is_no_address(site: Site, tmp_path: Path, url: str) -> None:
     site.url = url

@@ -14,7 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with an answer: its status, or that after so many bytes it ends, or nothing more comes."""
+    """What is wrong with an answer: its status, or that after so many bytes it ends, or nothing more comes.
+
+    When it `stalls` and `after` is not given, not even its status comes.
+    """
 
     status: int | None = None
     after: int | None = None
@@ -59,6 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
         start = self.site.start_of(self.headers)
         if fault.status is not None:
             self.send_error(fault.status)
+        elif fault.stalls and fault.after is None:
+            self.site.released.wait()
         elif start is not None and start >= len(self.site.content):
             self.send_error(416)
         else:
