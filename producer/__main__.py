@@ -225,8 +225,8 @@ def _pace(rides: pl.DataFrame, rate: Rate | None, speedup: float | None, loop: b
 def _how_to_go_on(outcome: Outcome, skipped: int, limit: int | None, resume: Path | None) -> str:
     if resume is not None:
         return f"The same command goes on from there, as {resume} says"
-    options = f"--start-at {skipped + outcome.sent + 1}" + (f" --limit {outcome.left}" if limit is not None else "")
-    return f"The same command with {options} sends the rest"
+    rest = f"--start-at {skipped + outcome.sent + 1}" + (f" --limit {outcome.left}" if limit is not None else "")
+    return f"The same command with {rest} sends the rest"
 
 
 def _rejected(trips: Trips) -> str:
