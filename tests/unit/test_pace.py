@@ -52,7 +52,8 @@ def test_at_a_rate() -> None:
 
 def test_any_rate_that_is_a_number() -> None:
     rate = Rate(sys.float_info.max, sys.float_info.max)
-    assert (rate.due(1), rate.ready(2.0)) == (pytest.approx(0.0), 1 + sys.maxsize)
+    assert rate.due(1) == pytest.approx(0.0)
+    assert rate.ready(2.0) == 1 + sys.maxsize
 
 
 def test_a_rate_that_rises_and_stays() -> None:
