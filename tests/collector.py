@@ -23,7 +23,6 @@ class Received(NamedTuple):
     trace: str
     id: str
     parent: str
-    seconds: float
     failed: bool
     attributes: dict[str, Any]
     links: dict[str, dict[str, Any]]
@@ -70,7 +69,6 @@ def _received(service: str, span: trace_pb2.Span) -> Received:
         span.trace_id.hex(),
         span.span_id.hex(),
         span.parent_span_id.hex(),
-        (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
         span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
         _attributes(span.attributes),
         {f"{link.trace_id.hex()}-{link.span_id.hex()}": _attributes(link.attributes) for link in span.links},

@@ -51,14 +51,20 @@ class Spans:
         queue = None if OTEL_BSP_MAX_QUEUE_SIZE in os.environ else QUEUE
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=queue))
         self.tracer = self._provider.get_tracer("braidstream")
+        self._closing, self._closed = threading.Event(), threading.Event()
+        # At the end of a process no thread can be started any more.
+        threading.Thread(target=self._close, name="last spans", daemon=True).start()
 
     def close(self) -> None:
         """Send what is left, for no longer than `LAST_SECONDS`."""
-        last = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
-        last.start()
-        last.join(LAST_SECONDS)
-        if last.is_alive():
+        self._closing.set()
+        if not self._closed.wait(LAST_SECONDS):
             structlog.get_logger().warning("the last spans are lost", reason=_sdk_log.why or "the collector is slow")
+
+    def _close(self) -> None:
+        self._closing.wait()
+        self._provider.shutdown()
+        self._closed.set()
 
 
 def open_spans(service: str) -> Spans:
