@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from braidstream.embedded import PARTITIONS, EmbeddedBroker, appear, properties_
 from braidstream.errors import FatalError
 from braidstream.logs import client_logger
 from braidstream.settings import Settings
+from braidstream.streaming.clients import plain_producer
 from braidstream.writer import EventWriter, open_writer
 from rides.pipeline import RIDES
 from schemas.ride_started import RideStarted
@@ -82,12 +84,14 @@ def test_only_flat_schemas_are_written_from_columns(broker: EmbeddedBroker) -> N
 
 
 def test_what_is_not_acknowledged_is_a_failure_and_not_counted(broker: EmbeddedBroker) -> None:
-    writer = open_writer(RIDES.subjects, settings(broker, **{"message.timeout.ms": "1000"}))
+    producer: Any = plain_producer(settings(broker), "test")
+    writer = EventWriter(RIDES.subjects, TOPIC, CODEC, producer, PATIENCE, identify=str)
     writer.send(ride("a"))
     writer.flush()
     broker.__exit__()
     writer.send_many(*records([ride("b"), ride("c")]))
     assert writer.acknowledged == 1
+    producer.purge()
     with pytest.raises(FatalError, match=r"an event was not acknowledged: ride_started .*, key b'[bc]': "):
         writer.flush()
     assert writer.acknowledged == 1
