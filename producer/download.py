@@ -185,6 +185,8 @@ def _try(url: str, part: _Part, shown: Shown, patience: float) -> None:
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                if error.headers.get("Content-Range") == f"bytes */{part.size}":
+                    return
                 part.clear()
             raise _refusal(url, error.code) from None
     with answer:

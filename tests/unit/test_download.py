@@ -53,6 +53,12 @@ class Download:
             f"{self._site.url}/{NAME}", self.to, shown, patience=patience, pauses=PAUSES, sleep=self.pauses.append
         )
 
+    def has(self, part: bytes) -> None:
+        """So much of the first version has come before."""
+        self.to.parent.mkdir()
+        self.to.with_name(f"{NAME}.part").write_bytes(part)
+        self.to.with_name(f"{NAME}.part.etag").write_text('"1"')
+
     @property
     def files(self) -> set[str]:
         return {path.name for path in self.to.parent.iterdir()}
@@ -145,12 +151,17 @@ def test_without_a_strong_tag_it_begins_anew(fetch: Download, site: Site, tag: s
 
 
 def test_more_than_there_is_begins_anew(fetch: Download, site: Site) -> None:
-    fetch.to.parent.mkdir()
-    fetch.to.with_name(f"{NAME}.part").write_bytes(bytes(len(site.content)))
-    fetch.to.with_name(f"{NAME}.part.etag").write_text('"1"')
+    fetch.has(bytes(len(site.content) + 1))
     fetch()
     assert fetch.to.read_bytes() == site.content
-    assert site.ranges == [f"bytes={len(site.content)}-", None]
+    assert site.ranges == [f"bytes={len(site.content) + 1}-", None]
+
+
+def test_what_was_killed_when_all_had_come_is_not_fetched_again(fetch: Download, site: Site) -> None:
+    fetch.has(site.content)
+    fetch()
+    assert fetch.files == {NAME}
+    assert site.ranges == [f"bytes={len(site.content)}-"]
 
 
 @pytest.mark.parametrize("status", [403, 404])

@@ -65,7 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.stalls and fault.after is None:
             self.site.released.wait()
         elif start is not None and start >= len(self.site.content):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(self.site.content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         else:
             self._answer(start, fault)
 
