@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -18,7 +19,9 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from producer.sample import write_sample
 from tests import command_line
+from tests.documented import IN_COMPOSE
 
 pytestmark = pytest.mark.docker
 
@@ -52,6 +55,7 @@ class Stack:
     def __init__(self, trips: Path) -> None:
         broker, registry = _free_ports(2)
         self.trips = trips
+        self.typed: list[str] = []
         self.bootstrap_servers = f"localhost:{broker}"
         self._command = ["docker", "compose", "-p", f"braidstream-test-{uuid.uuid4().hex[:8]}"]
         self._environ = {
@@ -81,6 +85,26 @@ class Stack:
         if done.returncode != 0:
             pytest.fail(f"docker compose {' '.join(arguments)}: {done.stderr[-3000:]}\n{self._logs()}", pytrace=False)
         return done.stdout
+
+    def type(self, line: str) -> str:
+        """Run a command of the documents, of this project and without a terminal; what it printed on stdout."""
+        return self.compose(*self._here(line))
+
+    def glance(self, line: str) -> str:
+        """The first line that a command of the documents prints which goes on."""
+        with subprocess.Popen(
+            [*self._command, *self._here(line)], cwd=ROOT, env=self._environ, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            try:
+                return process.stdout.readline()
+            finally:
+                process.kill()
+
+    def _here(self, line: str) -> list[str]:
+        self.typed.append(line)
+        words = shlex.split(line)[2:]
+        return [words[0], "-T", *words[1:]] if words[0] in ("run", "exec") else words
 
     def start_replay(self, *options: str) -> subprocess.Popen[str]:
         """Replay the trips in a container, without waiting for it."""
@@ -132,22 +156,25 @@ class Observed:
     at_the_end: dict[str, list[Record]] = field(default_factory=dict)
     training_log: str = ""
     by_cli: str = ""
+    log: str = ""
     health: str = ""
     metrics: str = ""
 
 
 @pytest.fixture(scope="module")
 def trips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real month where there is one, else a synthetic one; readable for the container's user."""
-    if MONTH.exists():
-        return MONTH
+    """A real month where there is one, else a synthetic one, and beside it `trips.parquet`; all may read them."""
     folder = tmp_path_factory.mktemp("trips")
     folder.chmod(0o755)
-    sample = folder / "green_tripdata_2023-02.parquet"
-    command = [sys.executable, "-m", "producer", "sample", str(sample), "--rows", str(RIDES + 1000), "--seed", "7"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    sample.chmod(0o644)
-    return sample
+    month = folder / MONTH.name
+    if MONTH.exists():
+        shutil.copy(MONTH, month)
+    else:
+        write_sample(month, RIDES + 1000, 7, "2023-02")
+    write_sample(folder / "trips.parquet", RIDES_AFTER_RESTART, 1, "2023-01")
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    return month
 
 
 @pytest.fixture(scope="module")
@@ -157,22 +184,26 @@ def observed(trips: Path) -> Iterator[Observed]:
     stack = Stack(trips)
     try:
         seen = Observed(stack)
-        stack.compose("up", "--build", "--wait", "--quiet-pull")
+        stack.type("docker compose up --build --wait")
         _replay_while_scaling(stack, seen)
         _await_decisions(stack, RIDES)
         seen.before_restart = {topic: stack.tail(topic) for topic in ("ride_started", "predictions", "decisions")}
         _restart_everything(stack)
-        _finish(stack.start_replay("--limit", str(RIDES_AFTER_RESTART), "--new-ids"))
+        stack.type("docker compose run --rm producer /data/trips.parquet --rate 1000")
         _await_decisions(stack, RIDES + RIDES_AFTER_RESTART)
         topics = ("ride_started", "predictions", "decisions", "dead_letters")
         seen.at_the_end = {topic: stack.tail(topic) for topic in topics}
         seen.training_log = stack.compose("logs", "train")
-        seen.by_cli = stack.compose(
-            "run", "--rm", "-T", "cli", "tail", "decisions", "--from-beginning", "--limit", "5", "--json"
-        )
-        seen.health = stack.compose("exec", "-T", "decision", "braidstream", "health")
+        seen.by_cli = stack.type("docker compose run --rm cli tail decisions --from-beginning --limit 5")
+        seen.health = stack.type("docker compose exec duration braidstream health")
+        seen.log = stack.glance("docker compose logs -f decision")
         seen.metrics = stack.compose("exec", "-T", "duration", "python", "-c", SCRAPE)
+        stack.type("docker compose run --rm cli doctor")
+        for command in ("stop duration", "up --wait --no-recreate", "start duration", "restart duration"):
+            stack.type(f"docker compose {command}")
         yield seen
+        stack.type("docker compose down --volumes")
+        assert set(stack.typed) == set(IN_COMPOSE)
     finally:
         stack.down()
 
@@ -194,7 +225,7 @@ def _replay_while_scaling(stack: Stack, seen: Observed) -> None:
     try:
         _wait_until(lambda: len(stack.tail("decisions")) > 0, 60, "a first decision")
         assert replay.poll() is None, "the replay was over before workers were added"
-        stack.compose("up", "--wait", "--no-recreate", *_scale())
+        stack.type(f"docker compose up --wait --no-recreate {' '.join(_scale())}")
         seen.members = _spread_members(stack)
         assert replay.poll() is None, "the replay was over before the added workers had their partitions"
     except BaseException:
@@ -315,14 +346,18 @@ def test_one_shots_that_run_again_keep_the_models(observed: Observed) -> None:
 
 
 def test_the_command_line_reads_in_a_container(observed: Observed) -> None:
-    shown = [json.loads(line) for line in observed.by_cli.splitlines()]
+    shown = [json.loads(line.split("\t")[3]) for line in observed.by_cli.splitlines()]
     assert len(shown) == 5
-    assert {record["value"]["action"] for record in shown} <= {"preassign", "standard", "review"}
+    assert {value["action"] for value in shown} <= {"preassign", "standard", "review"}
+
+
+def test_the_log_of_a_container_is_shown(observed: Observed) -> None:
+    assert observed.log.startswith("decision-")
 
 
 def test_a_container_says_that_it_is_ready(observed: Observed) -> None:
-    """Compose has waited for the health check of every worker; the decision service joins two topics."""
-    assert observed.health == f"ready, with {2 * PARTITIONS // SCALED['decision']} partitions\n"
+    """Compose has waited for the health check of every worker."""
+    assert observed.health == f"ready, with {PARTITIONS // SCALED['duration']} partitions\n"
 
 
 def test_a_container_has_metrics(observed: Observed) -> None:

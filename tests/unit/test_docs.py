@@ -34,6 +34,7 @@ from moderation.uploader import main as uploader
 from producer.__main__ import cli as producer_cli
 from producer.download import DownloadSettings
 from rides.pipeline import RIDES
+from tests import documented
 from tests.documents import DOCUMENTS, README, ROOT, anchors, blocks, commands, links, spans, table
 from tests.unit.events import ride
 
@@ -251,6 +252,20 @@ def _check_click(command: click.Command, arguments: list[str]) -> None:
         assert found is not None, f"there is no command {arguments[0]}"
         command, arguments = found, arguments[1:] if arguments[0] == name else arguments
     command.make_parser(click.Context(command)).parse_args(list(arguments))
+
+
+def test_every_command_is_run_somewhere() -> None:
+    listed = [*documented.IN_COMPOSE, *documented.ELSEWHERE, *documented.NOT_RUN]
+
+    assert [line for line in listed if line not in documented.typed()] == [], "no document says this any more"
+    assert [line for line in documented.at_the_desk() if re.search(r"(^|/| )(docker|make) ", line)] == []
+    assert len(set(listed)) == len(listed)
+
+
+@pytest.mark.parametrize("test", documented.ELSEWHERE.values())
+def test_what_runs_a_command_exists(test: str) -> None:
+    file, _, name = test.partition("::")
+    assert f"def {name}(" in (ROOT / file).read_text()
 
 
 @every_document
