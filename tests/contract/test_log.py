@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
 from braidstream.streaming.changelog import ChangelogReader
+from braidstream.streaming.partitioning import partition_of_key
 from braidstream.streaming.ports import Consumer, Partition, Producer
 from tests.contract.brokers import Broker, take, turn_until
 
@@ -82,6 +83,8 @@ def test_keys_are_partitioned_as_javas_clients_do(broker: Broker) -> None:
     consumer.assign([TopicPartition(topic, number, 0) for number in range(4)])
     went = {message.key(): message.partition() for message in take(consumer, len(hashes))}
     assert went == {key: (value & 0x7FFFFFFF) % 4 for key, value in hashes.items()}
+    assert went == {key: partition_of_key(key, 4) for key in hashes}
+    assert [partition_of_key(key, 2**31) for key in hashes] == [value & 0x7FFFFFFF for value in hashes.values()]
 
 
 def test_only_what_is_not_delivered_is_reported_by_poll_or_flush(broker: Broker) -> None:
