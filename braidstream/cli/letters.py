@@ -95,8 +95,8 @@ def time(text: str) -> datetime:
         return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise click.BadParameter(
             f"{text!r} is neither a time such as 2026-01-31T12:00 (UTC) nor a span such as 2h"
         ) from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

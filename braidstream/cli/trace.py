@@ -12,6 +12,7 @@ from rich.console import Console
 
 from braidstream import logs
 from braidstream.cli import letters, plugins, timeline_views
+from braidstream.cli.letter_views import to_seconds
 from braidstream.cli.reading import TopicReader, stretch_reader
 from braidstream.cli.records import Decoder
 from braidstream.cli.search import Search
@@ -26,7 +27,7 @@ class _TraceSettings(Settings):
 
 
 @click.command()
-@click.argument("subject_id", metavar="RIDE_ID")
+@click.argument("subject_id", metavar="SUBJECT")
 @click.option(
     "--since",
     type=letters.time,
@@ -36,14 +37,15 @@ class _TraceSettings(Settings):
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
 @plugins.pipeline_option
 def trace(*, subject_id: str, since: datetime | None, is_json: bool, pipeline_name: str | None) -> None:
-    """Show what became of a ride: its event, predictions, decisions and dead letters in one timeline.
+    """Show what became of one subject: its event, predictions, decisions and dead letters in one timeline.
 
-    RIDE_ID is the key of the event, of whatever pipeline. For each record there is when it was written and how long
+    SUBJECT is the key of the event, such as a ride's id. For each record there is when it was written and how long
     after the event, where it is (topic partition:offset), and what it says. Then comes what is missing.
 
     The event is looked for in the partition of its key, from the end backwards, and the other topics are read from its
-    time on: for two minutes, or for an hour when there is no complete decision by then. --since reads from that time to
-    the end, which shows repeats and what other versions of a model predicted later. Exits with 1 when there is nothing.
+    time on: for two minutes, for an hour when there is no complete decision by then, to the end when there is none.
+    --since reads from that time to the end, which shows repeats and what other versions of a model predicted later.
+    Exits with 1 when there is nothing.
 
     \b
     Examples:
@@ -66,7 +68,7 @@ def trace(*, subject_id: str, since: datetime | None, is_json: bool, pipeline_na
         found = search.run(since, now)
         if not found.sightings:
             since = since or search.oldest(found.home)
-            begin = f"from {since:%Y-%m-%d %H:%M:%S} UTC on" if since is not None else "which is empty there"
+            begin = f"from {to_seconds(since)} UTC on" if since is not None else "which is empty there"
             raise FatalError(
                 f"{subject_id} is not found: no record has this key in {name} (all {len(reader.numbers)} partitions), "
                 f"{begin}, nor in partition {found.home} of {settings.named(pipeline.decisions.name)}"

@@ -88,7 +88,8 @@ def test_a_letter_without_a_time_is_in_no_span_of_time() -> None:
     ],
 )
 def test_a_time_is_utc_unless_it_says_otherwise(text: str, expected: datetime) -> None:
-    assert time(text) == expected
+    found = time(text)
+    assert (found, found.tzinfo) == (expected, UTC)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86_400), ("0s", 0)])
@@ -98,7 +99,9 @@ def test_a_span_is_how_long_ago_a_time_was(text: str, seconds: int) -> None:
     assert before <= ago <= datetime.now(UTC)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2", "h", "-2h", "2w", "999999999d", "2026-13-01"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2", "h", "-2h", "2w", "999999999d", "2026-13-01", "0001-01-01T00:00+01:00"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is neither a time such as"):
         time(text)

@@ -160,6 +160,7 @@ def test_the_command_tells_it_in_lines_and_as_json(broker: EmbeddedBroker) -> No
     assert max(map(len, told.stdout.splitlines())) <= 80
     said = json.loads(command_line.run("trace", "ride-7", "--json", settings=settings).stdout)
     assert [entry["key"] for entry in said["timeline"]] == ["ride-7"]
-    missing = command_line.run("trace", NEVER, settings=settings)
+    missing = command_line.run("trace", NEVER, "--since", "2026-01-01T01:00+02:00", settings=settings)
     assert missing.returncode == 1
     assert missing.stderr.startswith(f"Error: {NEVER} is not found: no record has this key in x.ride_started (all 4 ")
+    assert ", from 2025-12-31 23:00:00 UTC on, nor in " in missing.stderr
