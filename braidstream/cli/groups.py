@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 _CALL_TIMEOUT = 10.0
 _WAIT = 0.1
+_YEAR_9999 = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""Timestamps may be later, as of who takes microseconds; a `datetime` cannot."""
 _AT_ONCE = 1000
 _SMALL_FETCHES = {"queued.min.messages": "1000", "max.partition.fetch.bytes": "65536", "fetch.wait.max.ms": "10"}
 """One record is wanted of each partition; the broker gives at least the batch that it is in."""
@@ -201,7 +203,7 @@ class Groups:
         """The latest timestamps of partitions, of those that have records. The embedded broker does not tell them."""
         told = self._told(partitions, OffsetSpec.max_timestamp(), committed=False)  # type: ignore[no-untyped-call]
         return {
-            partition: datetime.fromtimestamp(at.timestamp / 1000, UTC)
+            partition: datetime.fromtimestamp(min(at.timestamp / 1000, _YEAR_9999), UTC)
             for partition, at in told.items()
             if at.offset >= 0
         }

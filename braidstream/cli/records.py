@@ -7,14 +7,17 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+from confluent_kafka import Message
+from pydantic import ValidationError
 
 from braidstream.avro import AvroSchema, SchemaSource, read, split
 from braidstream.errors import PoisonRecord
+from braidstream.pipelines import Topic
 from braidstream.streaming.dead_letters import raw_headers
+from braidstream.streaming.replay import time_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,18 @@ class Record:
     value: Any
 
 
+def is_of(topic: Topic[Any], record: Record) -> bool:
+    """Whether the value is what the topic is for, whatever later versions add to it; else it is somebody else's."""
+    if not isinstance(record.value, dict):
+        return False
+    model = topic.event_type.model
+    try:
+        model.model_validate({name: value for name, value in record.value.items() if name in model.model_fields})
+    except ValidationError:
+        return False
+    return True
+
+
 class Decoder:
     """Decodes by the schema that each record names: nothing is registered, and no model's rules are applied."""
 
@@ -46,11 +61,10 @@ class Decoder:
 
     def __call__(self, message: Message) -> Record:
         """The record; raises `RetriableError` when the registry cannot be asked for its schema."""
-        kind, milliseconds = message.timestamp()
         return Record(
             int(message.partition() or 0),
             int(message.offset() or 0),
-            datetime.fromtimestamp(milliseconds / 1000, UTC) if kind != TIMESTAMP_NOT_AVAILABLE else None,
+            time_of(message),
             message.key(),
             {name: value or b"" for name, value in raw_headers(message)},
             self._value(message.value()),
@@ -70,6 +84,8 @@ class Decoder:
             schema = self._schemas.schema(schema_id)
             if schema is None:
                 raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
+            if why := schema.unsafe:
+                raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not safe to be read: {why}")
             self._known[schema_id] = schema
         return self._known[schema_id]
 

@@ -110,9 +110,12 @@ def replayed_by(record: Message) -> Place | None:
 
 
 def time_of(record: Message) -> datetime | None:
-    """When a record was written."""
+    """When a record was written; None also where that is beyond the year 9999, as of who takes microseconds."""
     kind, milliseconds = record.timestamp()
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if kind != TIMESTAMP_NOT_AVAILABLE else None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if kind != TIMESTAMP_NOT_AVAILABLE else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def obstacle(letter: Letter, partitions: Mapping[str, int], max_attempts: int) -> str | None:

@@ -41,8 +41,13 @@ AT = datetime(2026, 3, 4, 5, 6, 7, 89_000, UTC)
 MILLISECONDS = round(AT.timestamp() * 1000)
 
 
+NESTED = AvroSchema.from_text(
+    '{"type": "record", "name": "Nested", "fields": [{"name": "inside", "type": ["null", "Nested"]}]}'
+)
+
+
 class OneSchema:
-    """A schema source that knows `SCHEMA` as 7, and counts how often it is asked."""
+    """A schema source that knows `SCHEMA` as 7 and `NESTED` as 9, and counts how often it is asked."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -52,7 +57,7 @@ class OneSchema:
 
     def schema(self, schema_id: int) -> AvroSchema | None:
         self.asked += 1
-        return SCHEMA if schema_id == 7 else None
+        return {7: SCHEMA, 9: NESTED}.get(schema_id)
 
 
 def measured(**fields: Any) -> bytes:
@@ -99,6 +104,7 @@ def test_a_tombstone_has_a_null_value() -> None:
         (b"hello", "not in Confluent's wire format"),
         (b"", "not in Confluent's wire format"),
         (write(8, SCHEMA, {"id": "a", "value": 1, "at": AT, "raw": None, "parts": []}), "schema id 8 is not known"),
+        (b"\x00\x00\x00\x00\x09\x02\x00", "schema id 9 is not safe to be read: Nested is nested in itself"),
         (measured()[:-3], "not readable as Measured"),
         (measured() + b"!", "1 bytes are left"),
     ],
@@ -122,8 +128,11 @@ def test_keys_and_headers_that_are_no_text_are_base64() -> None:
     assert record["headers"] == {"h": {"base64": "/g=="}, "empty": ""}
 
 
-def test_a_record_without_a_timestamp_has_none() -> None:
-    timeless = Message(topic="t", partition=0, offset=0, value=None, timestamp=(TIMESTAMP_NOT_AVAILABLE, 0))
+@pytest.mark.parametrize(
+    "timestamp", [(TIMESTAMP_NOT_AVAILABLE, 0), (TIMESTAMP_CREATE_TIME, MILLISECONDS * 1000), (1, 2**63 - 1)]
+)
+def test_a_record_without_a_timestamp_or_with_one_that_is_no_time_has_none(timestamp: tuple[int, int]) -> None:
+    timeless = Message(topic="t", partition=0, offset=0, value=None, timestamp=timestamp)
     assert shown(timeless)["timestamp"] is None
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -80,6 +82,21 @@ def test_where_only_markers_of_transactions_are_left_nothing_is() -> None:
     assert dated([behind], {behind.unread: NOON}) == [replace(behind, since=NOON)]
     assert dated([behind], {behind.unread: None}) == [replace(behind, records=0)]
     assert dated([behind], {}) == [behind]
+
+
+class _FromTheFuture:
+    """An admin client of a broker whose records have their times in microseconds."""
+
+    def list_offsets(self, asked: dict[TopicPartition, object], **_: object) -> dict[TopicPartition, Future[Any]]:
+        future: Future[Any] = Future()
+        future.set_result(SimpleNamespace(offset=3, timestamp=10**15))
+        return dict.fromkeys(asked, future)
+
+
+def test_a_latest_record_beyond_the_year_9999_is_of_the_future() -> None:
+    partition = Partition("ride_started", 0)
+    latest = Groups(cast("AdminClient", _FromTheFuture())).latest([partition])
+    assert latest[partition] > datetime(9998, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("since", "seconds"), [(None, 0.0), (NOON, 90.0), (NOON + timedelta(hours=1), 0.0)])
