@@ -137,9 +137,13 @@ class TopicReader:
 
     def _first_from(self, numbers: Collection[int], moment: datetime) -> dict[int, int]:
         """The offsets of the first records written at a moment or later, of the partitions that have one."""
-        wanted = [TopicPartition(self.name, number, int(moment.timestamp() * 1000)) for number in numbers]
+        # What is before 1970 means something else to a broker.
+        milliseconds = max(0, int(moment.timestamp() * 1000))
+        wanted = [TopicPartition(self.name, number, milliseconds) for number in numbers]
         try:
             found = self._consumer.offsets_for_times(wanted, timeout=self._settings.broker_timeout)
+            if errors := [at.error for at in found if at.error is not None]:
+                raise KafkaException(errors[0])
         except KafkaException as error:
             raise UnavailableError(
                 f"the broker did not tell what was written to {self.name} when: {error.args[0].str()}"

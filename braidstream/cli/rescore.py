@@ -18,7 +18,7 @@ from braidstream import logs
 from braidstream.cli import completion, letter_views, letters, plugins
 from braidstream.cli.groups import FirstRecords, Groups, Stretch
 from braidstream.cli.reading import TopicReader, stretch_reader
-from braidstream.cli.records import Decoder, Record
+from braidstream.cli.records import Decoder, Record, is_of
 from braidstream.cli.rewinding import COLUMNS, Rewind, check_time, rewinds, the_group, versions
 from braidstream.errors import FatalError, SettingsError
 from braidstream.models.folder import folder_of, is_model, read_card
@@ -64,11 +64,11 @@ def rescore(
     yes: bool,
     pipeline_name: str | None,
 ) -> None:
-    """Let a new version of a model score again what is in the subjects' topic.
+    """Let a new version of a model score again what is in the topic of events.
 
-    The group goes back in ride_started, or the topic of whatever pipeline. Its workers have to be stopped before, and
-    started with the new model after. The old predictions stay: model_version tells them apart. Decisions that were made
-    keep to the first prediction of each model; one that missed this model is revised.
+    The group goes back there. Its workers have to be stopped before, and started with the new model after. The old
+    predictions stay: model_version tells them apart. Decisions that were made keep to the first prediction of each
+    model; one that missed this model is revised.
 
     The workers score what is old before what is new. Until they have caught up, decisions are made without them.
 
@@ -173,11 +173,13 @@ class _Scored:
         return versions(model, uri, last.value["model_version"], card.version if card is not None else None)
 
     def _last_prediction(self, model: str, predictions: TopicReader) -> Record | None:
-        decode = Decoder(schemas_for(self._settings, [self._pipeline.predictions.event_type]))
+        topic = self._pipeline.predictions
+        decode = Decoder(schemas_for(self._settings, [topic.event_type]))
         with Console(stderr=True).status(f"looking for the last prediction of {model} in {predictions.name}"):
             for starts, ends in predictions.stretches(predictions.numbers, _BACK):
                 likely = (m for m in predictions.read(starts, ends) if model.encode() in (m.value() or b""))
-                records = [record for record in map(decode, likely) if isinstance(record.value, dict)]
-                if found := [record for record in records if record.value.get("model") == model]:
-                    return max(found, key=lambda record: record.value["predicted_at"])
+                records = (record for record in map(decode, likely) if is_of(topic, record))
+                found = (record for record in records if record.value["model"] == model)
+                if last := max(found, key=lambda record: record.value["predicted_at"], default=None):
+                    return last
         return None

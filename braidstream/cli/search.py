@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message
 
 from braidstream.cli.reading import TopicReader
-from braidstream.cli.records import Record
+from braidstream.cli.records import Record, is_of
 from braidstream.pipelines import Pipeline, Topic
 from braidstream.settings import Settings
 from braidstream.streaming.dead_letters import REPLAY_GROUP
@@ -18,7 +18,7 @@ from braidstream.streaming.partitioning import partition_of_key
 
 SOON = timedelta(minutes=2)
 LATE = timedelta(hours=1)
-"""What came of an event is looked for this long after it; longer when no complete decision came soon."""
+"""What came of an event is looked for this long after it: until late when no complete decision came soon."""
 
 _CLOCKS = timedelta(minutes=1)
 """Records have their times by the clocks of those who wrote them."""
@@ -91,10 +91,10 @@ class Search:
         if since is None and times:
             found.since = min(times) - _CLOCKS
         begin = found.since
-        for reach in (SOON, LATE) if since is None and times else (None,):
+        for reach in (SOON, LATE, None) if since is None and times else (None,):
             found.until = max(times) + reach if reach is not None and max(times) + reach < now else None
             found.sightings += self._consequences(found.numbers, begin, found.until)
-            if found.until is None or self._is_complete(found):
+            if found.until is None or self._is_decided(found, completely=reach is SOON):
                 break
             begin = found.until
         found.sightings = list({(s.topic, s.record.partition, s.record.offset): s for s in found.sightings}.values())
@@ -122,10 +122,9 @@ class Search:
 
     def _backwards(self, topic: str, numbers: Collection[int]) -> list[Sighting]:
         """From the end back to the last record that was not sent back, and the others that are read with it."""
-        if (reader := self._open(topic)) is None:
-            return []
         found: list[Sighting] = []
-        for lows, tops in reader.stretches(numbers, self._back):
+        reader, there = self._open(topic, numbers)
+        for lows, tops in reader.stretches(there, self._back):
             found += self._matching(topic, reader, lows, tops, is_keyed=True)
             if any(sighting.sent_back_for is None for sighting in found):
                 break
@@ -147,21 +146,18 @@ class Search:
     def _seen(
         self, topic: str, numbers: Collection[int] | None, since: datetime | None, until: datetime | None
     ) -> list[Sighting]:
-        """The subject's records of a time; without numbers those of any partition and key that name it in a field.
-
-        A topic, or partition, that is not there has none.
-        """
-        if (reader := self._open(topic)) is None:
-            return []
-        there = [number for number in reader.numbers if numbers is None or number in numbers]
-        if not there:
-            return []
-        starts, ends = reader.between(there, since, until)
+        """The subject's records of a time; without numbers those of any partition and key that name it in a field."""
+        reader, there = self._open(topic, numbers)
+        starts, ends = reader.between(there, since, until) if there else ({}, {})
         return list(self._matching(topic, reader, starts, ends, is_keyed=numbers is not None))
 
-    def _open(self, topic: str) -> TopicReader | None:
+    def _open(self, topic: str, numbers: Collection[int] | None) -> tuple[TopicReader, Collection[int]]:
+        """Its reader, and those of the partitions that are there; without numbers all. Of no topic, none."""
         name = self._settings.named(topic)
-        return self._reader.of(name) if name in self._reader.partitions else None
+        if name not in self._reader.partitions:
+            return self._reader, ()
+        reader = self._reader.of(name)
+        return reader, [number for number in reader.numbers if numbers is None or number in numbers]
 
     def _matching(
         self, topic: str, reader: TopicReader, starts: Mapping[int, int], ends: Mapping[int, int], *, is_keyed: bool
@@ -178,11 +174,11 @@ class Search:
 
     def _began(self, sighting: Sighting) -> datetime | None:
         """When an event was written; of a decision, when it was opened."""
-        value = sighting.record.value
-        is_decision = sighting.topic == self._pipeline.decisions.name and isinstance(value, dict)
-        return value.get("opened_at") if is_decision else sighting.record.timestamp
+        topic, record = self._pipeline.decisions, sighting.record
+        is_decision = sighting.topic == topic.name and is_of(topic, record)
+        return record.value["opened_at"] if is_decision else record.timestamp
 
-    def _is_complete(self, found: Findings) -> bool:
-        name = self._pipeline.decisions.name
-        decided = (s.record.value for s in found.sightings if s.topic == name)
-        return any(isinstance(value, dict) and value.get("complete") is True for value in decided)
+    def _is_decided(self, found: Findings, *, completely: bool) -> bool:
+        topic = self._pipeline.decisions
+        decisions = (s.record.value for s in found.sightings if s.topic == topic.name and is_of(topic, s.record))
+        return any(decision["complete"] or not completely for decision in decisions)

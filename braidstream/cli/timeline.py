@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from braidstream.cli.records import Undecoded
+from braidstream.cli.records import Undecoded, is_of
 from braidstream.cli.search import Findings, Sighting
 from braidstream.pipelines import Pipeline
+from braidstream.streaming import traceparent
 from braidstream.streaming.replay import Letter, Place, replayed_by
 
 EVENT, PREDICTION, DECISION, DEAD_LETTER, SENT_BACK, OTHER = (
@@ -20,12 +21,6 @@ EVENT, PREDICTION, DECISION, DEAD_LETTER, SENT_BACK, OTHER = (
     "sent back",
     "record",
 )
-
-_FIELDS = {
-    PREDICTION: {"prediction_id", "model", "model_version", "value"},
-    DECISION: {"revision", "action", "reasons", "missing", "evidence", "opened_at"},
-}
-"""What is told of a record of this kind; one without them is somebody else's."""
 
 
 class Entry(NamedTuple):
@@ -79,9 +74,8 @@ class Timeline:
     @property
     def trace_ids(self) -> list[str]:
         """Those of the `traceparent` headers, each once."""
-        headers = (entry.sighting.record.headers.get("traceparent", b"") for entry in self.entries)
-        parts = (header.decode(errors="replace").split("-") for header in headers)
-        return list(dict.fromkeys(part[1] for part in parts if len(part) >= 4))
+        found = (traceparent.last_of(entry.sighting.record.headers.items()) for entry in self.entries)
+        return list(dict.fromkeys(header.decode().split("-")[1] for header in found if header is not None))
 
     def sent_back_at(self, letter: Entry) -> datetime | None:
         """When a dead letter was sent back, by the note of that; None when it was not."""
@@ -98,19 +92,13 @@ def timeline(
     expected: Collection[str] = (),
 ) -> Timeline:
     """`states` are the decision service's of this subject; `expected` are the models to expect when nothing says it."""
-    kinds = {
-        pipeline.subjects.name: EVENT,
-        pipeline.predictions.name: PREDICTION,
-        pipeline.decisions.name: DECISION,
-        pipeline.dead_letters: DEAD_LETTER,
-    }
-    order = list(kinds)
+    order = [pipeline.subjects.name, pipeline.predictions.name, pipeline.decisions.name, pipeline.dead_letters]
     ordered = sorted(found.sightings, key=lambda s: (_seconds(s), order.index(s.topic) if s.topic in order else 9))
-    entries = list(_entries(kinds, ordered))
+    entries = list(_entries(pipeline, ordered))
     decisions = [entry.fields for entry in entries if entry.kind == DECISION and entry.fields]
-    state = states[-1].record.value if states and not decisions else None
-    if not (isinstance(state, dict) and {"event", "expected", "expires_at"} <= state.keys()):
-        state = None
+    state = None
+    if states and not decisions and is_of(pipeline.decision_state, states[-1].record):
+        state = states[-1].record.value
     answered = {entry.fields.get("model") for entry in entries if entry.kind == PREDICTION}
     if decisions:
         expected = [*decisions[-1]["missing"]]
@@ -124,16 +112,24 @@ def _seconds(sighting: Sighting) -> float:
     return at.timestamp() if at is not None else 0.0
 
 
-def _entries(kinds: Mapping[str, str], sightings: Sequence[Sighting]) -> Iterator[Entry]:
+def _kind(pipeline: Pipeline[Any], sighting: Sighting) -> str:
+    """Of a record of somebody else's in one of the pipeline's topics it is `OTHER`."""
+    if sighting.topic == pipeline.subjects.name:
+        return EVENT
+    if sighting.topic == pipeline.dead_letters:
+        return DEAD_LETTER if replayed_by(sighting.message) is None else SENT_BACK
+    for topic, kind in ((pipeline.predictions, PREDICTION), (pipeline.decisions, DECISION)):
+        record = sighting.record
+        if sighting.topic == topic.name and (isinstance(record.value, Undecoded) or is_of(topic, record)):
+            return kind
+    return OTHER
+
+
+def _entries(pipeline: Pipeline[Any], sightings: Sequence[Sighting]) -> Iterator[Entry]:
     seen: set[object] = set()
     for sighting in sightings:
-        kind = kinds.get(sighting.topic, OTHER)
-        value = sighting.record.value
-        fields = value if isinstance(value, dict) else {}
-        if kind == DEAD_LETTER and replayed_by(sighting.message) is not None:
-            kind = SENT_BACK
-        if not (isinstance(value, Undecoded) or _FIELDS.get(kind, set()) <= fields.keys()):
-            kind = OTHER
+        kind = _kind(pipeline, sighting)
+        fields = sighting.record.value if isinstance(sighting.record.value, dict) else {}
         note = None
         if kind == EVENT:
             note = _first(seen, EVENT, "repeat")

@@ -49,7 +49,7 @@ def lines(told: Timeline, pipeline: Pipeline[Any], settings: Settings, now: date
     """The timeline and what is missing in lines of at most so many characters."""
     yield from _wrapped(f"{pipeline.subjects.key} {told.subject_id}", width)
     for trace_id in told.trace_ids:
-        yield f"trace {printable(trace_id)}"
+        yield f"trace {trace_id}"
     day = None
     for entry in told.entries:
         if entry.at is not None and entry.at.date() != day:
@@ -123,7 +123,7 @@ def _remarks(told: Timeline, pipeline: Pipeline[Any], settings: Settings, now: d
         yield _undecided(told, now)
     if told.found.until is not None:
         yield (
-            f"Read up to {letter_views.to_seconds(told.found.until)}. What came later: "
+            f"Read up to {letter_views.to_seconds(told.found.until)} UTC. What came later: "
             f"--since {_minute(told.found.since)} reads to the end."
         )
 

@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.cimpl import NewTopic
 
 from braidstream.avro import Codec, LocalSchemas
 from braidstream.cli.reading import TopicReader, stretch_reader
 from braidstream.cli.records import Decoder
 from braidstream.cli.search import Findings, Search
+from braidstream.errors import UnavailableError
 from braidstream.pipelines import Topic
+from braidstream.settings import Settings
+from braidstream.streaming import clients
+from braidstream.streaming.partitioning import partition_of_key
 from rides.pipeline import RIDES
 from schemas.decision import Decision
 from tests.integration.ride_pipeline import RidePipeline
@@ -102,6 +107,31 @@ def test_what_came_soon_after_the_event_and_later_where_the_decision_was_not_com
         [*soon, ("predictions", 30), ("predictions", 120)]
     )
     assert minutes(search(rides, "whole", _at(60))) == []
+
+
+def test_until_it_is_decided_everything_is_read_to_the_end(rides: RidePipeline) -> None:
+    write(rides, (0, RIDES.subjects, ride("late")), (180, RIDES.decisions, decision("late", ["tip"])))
+    late = search(rides, "late")
+    assert minutes(late) == [("ride_started", 0), ("decisions", 180)]
+    assert late.until is None
+    assert minutes(search(rides, "late", datetime.min.replace(tzinfo=UTC))) == minutes(late)
+
+
+def test_topics_with_fewer_partitions_have_no_records_of_the_others(kafka: str, topic_prefix: str) -> None:
+    settings = Settings(kafka={"bootstrap.servers": kafka}, topic_prefix=topic_prefix, broker_timeout=5)
+    names = {settings.named(topic): partitions for topic, partitions in (("ride_started", 2), ("decisions", 1))}
+    client = clients.admin(settings)
+    for created in client.create_topics([NewTopic(name, count, 1) for name, count in names.items()]).values():
+        created.result(20)
+    with closing(stretch_reader(settings, "test")) as consumer:
+        reader = TopicReader(consumer, settings, settings.named("ride_started"))
+        subject_id = next(name for name in "abcdefgh" if partition_of_key(name.encode(), 2) == 1)
+        looking = Search(
+            reader, settings, RIDES, decode=Decoder(LocalSchemas()), subject_id=subject_id, tell=lambda _: None
+        )
+        assert looking.run(None, datetime.now(UTC)).sightings == []
+        with pytest.raises(UnavailableError, match=r"was written to .*decisions when: "):
+            reader.of(settings.named("decisions")).between([1], SENT_AT, None)
 
 
 def _at(minutes: float) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -45,7 +46,14 @@ def event(milliseconds: int = 0, **changes: Any) -> Sighting:
 
 
 def predicted(milliseconds: int, model: str, version: str = "1", **changes: Any) -> Sighting:
-    value = {"prediction_id": f"{model}-{version}", "model": model, "model_version": version, "value": 7.4999999}
+    value = {
+        "prediction_id": f"{model}-{version}",
+        "subject_id": "ride-1",
+        "model": model,
+        "model_version": version,
+        "value": 7.4999999,
+        "predicted_at": NOON,
+    }
     return seen("predictions", milliseconds, value, **changes)
 
 
@@ -54,6 +62,7 @@ def decided(
 ) -> Sighting:
     evidence = [{"model": "duration", "model_version": "1", "value": 7.4999999}]
     value = {
+        "subject_id": "ride-1",
         "revision": revision,
         "action": "preassign",
         "reasons": ["7.5 minutes, at most 12"],
@@ -61,6 +70,7 @@ def decided(
         "missing": list(missing),
         "evidence": evidence,
         "opened_at": NOON + timedelta(milliseconds=opened),
+        "decided_at": NOON,
     }
     return seen("decisions", milliseconds, value, **changes)
 
@@ -84,8 +94,11 @@ def sent_back(topic: str, milliseconds: int, value: Any, **changes: Any) -> Sigh
 
 def state(expected: Sequence[str], *, is_seen: bool = True, expires: int = 30_000) -> Sighting:
     value = {
+        "subject_id": "ride-1",
         "event": b"avro" if is_seen else None,
         "expected": list(expected),
+        "evidence": [],
+        "first_seen_at": NOON,
         "expires_at": NOON + timedelta(milliseconds=expires),
     }
     return seen("decision_state", 10, value)
@@ -222,6 +235,23 @@ def test_a_state_that_cannot_be_read_is_none() -> None:
     assert told(event(), states=[unreadable]).state is None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"missing": None}, {"evidence": [{"model": "tip"}]}, {"opened_at": "today"}, {"revision": ["0"]}, {"action": 1}],
+)
+def test_what_has_the_fields_of_a_decision_and_is_none_is_a_record_of_others(change: dict[str, Any]) -> None:
+    other = decided(1)
+    made = told(event(), other._replace(record=replace(other.record, value={**other.record.value, **change})))
+    assert [entry.kind for entry in made.entries] == ["event", "record"]
+    assert "There is no decision" in remarks(made)
+
+
+def test_what_a_later_version_adds_to_a_prediction_leaves_it_one() -> None:
+    one = predicted(1, "tip")
+    made = told(event(), one._replace(record=replace(one.record, value={**one.record.value, "confidence": 0.5})))
+    assert [entry.kind for entry in made.entries] == ["event", "prediction"]
+
+
 def test_an_event_out_of_its_keys_partition_and_one_that_is_gone_are_told() -> None:
     assert remarks(told(event(), decided(1), home=2)).startswith(
         "Its event is in partition 3 of x.ride_started, where its key does not belong (2)"
@@ -233,7 +263,7 @@ def test_what_was_not_read_is_told_with_the_option_that_reads_it() -> None:
     made = told(event(), decided(1))
     made.found.until = NOON + timedelta(minutes=2)
     assert remarks(made) == (
-        "Read up to 2026-01-01 12:02:00. What came later: --since 2026-01-01T11:59 reads to the end."
+        "Read up to 2026-01-01 12:02:00 UTC. What came later: --since 2026-01-01T11:59 reads to the end."
     )
 
 
@@ -244,7 +274,7 @@ def test_what_was_not_read_is_told_with_the_option_that_reads_it() -> None:
 def test_lines_fit_the_terminal_and_command_nothing(width: int) -> None:
     junk = "\x1b[2J" + "x" * 500
     sightings = [
-        event(headers={"traceparent": b"no trace"}),
+        event(headers={"traceparent": b"00-" + b"x" * 500 + b"-y-01"}),
         seen("ride_started", 1, {"ride_id": "ride-1", "text": junk}, offset=1),
         seen("ride_started", 2, Undecoded(f"not Avro {junk}", b""), offset=2),
         seen("predictions", 3, Undecoded(junk, b"")),
