@@ -131,14 +131,13 @@ class _Part:
         tag = answer.headers.get("ETag", "")
         if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-            if found is None or int(found[1]) != self.size or tag != self.tag.read_text():
+            if found is None or not self.size or int(found[1]) != self.size or tag != self.tag.read_text():
                 self.clear()
                 raise RetriableError("it answers with another part, or of another version, than was asked for")
             self.total = int(found[2])
             return
         self.clear()
-        length = answer.headers.get("Content-Length", "")
-        self.total = int(length) if length.isdecimal() else None
+        self.total = answer.length
         # Only a strong tag says that the bytes are the same.
         if tag.startswith('"'):
             self.tag.write_text(tag)
@@ -214,7 +213,7 @@ def _network(patience: float) -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise RetriableError(f"nothing came for {patience:g} s") from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: where it was sent on to
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise RetriableError(f"the connection failed: {reason}") from error
 

@@ -130,6 +130,13 @@ def test_a_server_without_ranges_that_always_cuts_is_given_up(fetch: Download, s
     assert len(site.asked) == len(PAUSES) + 1
 
 
+def test_a_part_that_was_not_asked_for_is_refused(fetch: Download, site: Site) -> None:
+    site.gives_parts_unasked, site.tag = True, None
+    with pytest.raises(FatalError, match="does not come: it answers with another part, or of another version"):
+        fetch()
+    assert fetch.files == set()
+
+
 @pytest.mark.parametrize("minds_versions", [True, False])
 def test_two_versions_are_never_mixed(fetch: Download, site: Site, minds_versions: bool, tmp_path: Path) -> None:
     site.faults += [Fault(after=4000), *[Fault(status=500)] * len(PAUSES)]
@@ -179,6 +186,13 @@ def test_what_will_not_pass_is_not_tried_again(fetch: Download, site: Site) -> N
     with pytest.raises(FatalError, match="is answered by HTTP 410"):
         fetch()
     assert len(site.asked) == 1
+
+
+def test_an_address_that_cannot_be_looked_up_as_of_a_redirection(fetch: Download, site: Site) -> None:
+    site.url = "http://example..org"
+    with pytest.raises(FatalError, match=r"does not come: the connection failed: .*label empty"):
+        fetch()
+    assert fetch.files == set()
 
 
 def test_nobody_listens(fetch: Download, site: Site) -> None:

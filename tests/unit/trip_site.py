@@ -32,6 +32,7 @@ class Site:
         self.content = content
         self.tag: str | None = '"1"'
         self.has_ranges = True
+        self.gives_parts_unasked = False
         self.minds_versions = True
         self.faults: deque[Fault] = deque()
         self.asked: list[Message] = []
@@ -44,6 +45,8 @@ class Site:
 
     def start_of(self, headers: Message) -> int | None:
         """Where the part begins that is asked for; None when all of it is to be given."""
+        if self.gives_parts_unasked:
+            return 0
         asked = re.fullmatch(r"bytes=(\d+)-", headers["Range"] or "")
         if asked is None or not self.has_ranges or (self.minds_versions and headers["If-Range"] != self.tag):
             return None
