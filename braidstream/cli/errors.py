@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import click
 
@@ -19,10 +18,31 @@ class Refused(click.ClickException):
 
 
 @contextmanager
+def raising(number: int, error: type[BaseException]) -> Iterator[None]:
+    """A signal, unless it is ignored, raises this error.
+
+    Python's own Ctrl-C and `sys.exit` in a handler raise what has no instance yet: when that comes in one of
+    confluent-kafka's callbacks, as those of a broker that is away, the call ends with a SystemError instead.
+    """
+
+    def leave(*_: object) -> None:
+        raise error
+
+    before = signal.getsignal(number)
+    if before is not signal.SIG_IGN:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
 def in_sentences(ctx: click.Context) -> Iterator[None]:
     """Exit with 2 on a `SettingsError`, 1 on any other of this package's errors, 130 on Ctrl-C."""
     try:
-        yield
+        with raising(signal.SIGINT, KeyboardInterrupt):
+            yield
     except SettingsError as error:
         raise Refused(str(error)) from error
     except BraidstreamError as error:
@@ -31,15 +51,6 @@ def in_sentences(ctx: click.Context) -> Iterator[None]:
         ctx.exit(128 + signal.SIGINT)
 
 
-@contextmanager
-def sigterm_ends() -> Iterator[None]:
+def sigterm_ends() -> AbstractContextManager[None]:
     """SIGTERM ends what would go on for ever: exit code 0, once everything that is open is closed."""
-
-    def leave(*_: object) -> None:
-        sys.exit(0)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return raising(signal.SIGTERM, SystemExit)

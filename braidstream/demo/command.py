@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Protocol
 
 import click
 
 from braidstream import logs
+from braidstream.cli.errors import raising
 from braidstream.demo.show import Show
 from braidstream.errors import BraidstreamError, SettingsError
 
@@ -39,12 +39,13 @@ def play(run: Callable[[Show], Summary], *, as_json: bool, plain: bool = False) 
 
     While it runs a terminal shows a dashboard, unless the demo is to be `plain`.
 
-    Exits with 1 when it failed, 2 when a setting or file is wrong, and 130 when it was interrupted.
+    SIGTERM ends it as Ctrl-C does: everything that was started is stopped. Exits with 1 when it failed, 2 when a
+    setting or file is wrong, and 130 when it was interrupted.
     """
     logs.configure("warning", "auto")
     show = Show(plain=plain)
     try:
-        with _interruptible(), closing(show):
+        with raising(signal.SIGINT, KeyboardInterrupt), raising(signal.SIGTERM, KeyboardInterrupt), closing(show):
             summary = run(show)
     except KeyboardInterrupt:
         show.line("interrupted; every process of the demo is stopped")
@@ -59,17 +60,3 @@ def play(run: Callable[[Show], Summary], *, as_json: bool, plain: bool = False) 
     if summary.failure is not None:
         show.line(f"Error: {summary.failure}")
         sys.exit(1)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does: everything that was started is stopped."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 
 import pytest
+from confluent_kafka import TopicPartition
 
+from braidstream.cli.errors import raising
 from braidstream.embedded import EmbeddedBroker
+from braidstream.settings import Settings
+from braidstream.streaming import clients
 from tests import command_line
 from tests.documents import ROOT, table
 
@@ -77,3 +84,13 @@ def test_to_be_mended(settings: Mapping[str, str], arguments: tuple[str, ...], c
 def test_programs_that_have_something_to_be_mended(settings: Mapping[str, str]) -> None:
     assert exit_code("producer", "no-such-file.parquet", settings=settings) == 2
     assert exit_code("consumers.duration", settings={**settings, "MODEL_URI": "no-such-model"}) == 2
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_while_the_broker_is_away_ends_a_read(number: int, error: type[BaseException]) -> None:
+    """Where librdkafka's lines are logged, a client's call loses an exception that has no instance."""
+    with closing(clients.reader(Settings.load(NOWHERE), "read")) as consumer:
+        consumer.assign([TopicPartition("rides", 0, 0)])
+        threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+        with raising(number, error), pytest.raises(error):
+            list(iter(lambda: consumer.consume(500, 0.2), None))
