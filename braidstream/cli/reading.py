@@ -182,10 +182,10 @@ def read(
     The ends are high watermarks, which a reader of committed records reaches when the transactions before them are
     over. Raises `UnavailableError` when nothing moves for `timeout` seconds before an end.
     """
-    consumer.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
-    positions = dict(starts)
+    positions = {number: start for number, start in starts.items() if ends is None or start < ends[number]}
+    consumer.assign([TopicPartition(topic, number, start) for number, start in positions.items()])
     deadline = time.monotonic() + timeout
-    while ends is None or (unread := [number for number, end in ends.items() if positions[number] < end]):
+    while ends is None or positions:
         for message in _take(consumer):
             if (error := message.error()) is not None:
                 if is_lasting(error):
@@ -199,9 +199,13 @@ def read(
             positions, deadline = moved, time.monotonic() + timeout
         elif time.monotonic() >= deadline:
             raise UnavailableError(
-                f"partitions {unread} of {topic} were not read to their end: nothing came for {timeout:g} s "
+                f"partitions {list(positions)} of {topic} were not read to their end: nothing came for {timeout:g} s "
                 "(BROKER_TIMEOUT). Is the broker up, or does an open transaction hold readers back?"
             )
+        if done := [number for number, at in positions.items() if at >= ends[number]]:
+            # What comes after their ends would come before what is left of the others.
+            consumer.incremental_unassign([TopicPartition(topic, number) for number in done])
+            positions = {number: at for number, at in positions.items() if number not in done}
 
 
 def _take(consumer: Any) -> list[Any]:

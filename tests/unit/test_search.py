@@ -151,6 +151,18 @@ def test_stretches_cover_everything_once_from_the_end_on(world: World) -> None:
     assert {end - stretches[0][0][number] for number, end in ends.items()} == {3}
 
 
+def test_only_partitions_of_which_something_is_left_are_read(world: World) -> None:
+    settings = Settings.load(world.environment)
+    with closing(clients.reader(settings, "test")) as consumer:
+        reader = TopicReader(consumer, settings, "x.ride_started")
+        ends = reader.ends(reader.numbers)
+        reading = reader.read({**ends, 0: 0, 1: 0}, {**ends, 0: 1})
+        next(reading)
+        assert {at.partition for at in consumer.assignment()} == {0, 1}
+        assert list(reading)
+        assert consumer.assignment() == []
+
+
 def test_the_command_tells_it_in_lines_and_as_json(broker: EmbeddedBroker) -> None:
     settings = {**broker.environment, "TOPIC_PREFIX": "x.", "EXPECTED_MODELS": "duration, tip"}
     told = command_line.run("trace", "ride-7", settings=settings)
