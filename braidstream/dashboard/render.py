@@ -179,10 +179,10 @@ def _decisions(decisions: Sequence[Decision], width: int) -> list[Text]:
     rows = [
         (
             f"{decision.decided_at:%H:%M:%S.%f}"[: 12 if is_wide else 8],
-            printable(decision.subject_id),
-            printable(decision.action),
+            decision.subject_id,
+            decision.action,
             _completeness(decision),
-            printable("; ".join(decision.reasons)),
+            "; ".join(decision.reasons),
         )
         for decision in decisions
     ]
@@ -206,8 +206,8 @@ def _completeness(decision: Decision) -> str:
 
 
 def _fit(text: str, width: int, style: str = "") -> Text:
-    """The text in exactly so many columns."""
-    fitted = Text(text, style, no_wrap=True, overflow="ellipsis")
+    """The text in exactly so many columns, with nothing that a terminal might obey."""
+    fitted = Text(printable(text), style, no_wrap=True, overflow="ellipsis")
     fitted.truncate(width, overflow="ellipsis", pad=True)
     return fitted
 

@@ -168,8 +168,9 @@ def test_rows_that_do_not_fit_are_counted() -> None:
 
 
 def test_nothing_that_a_terminal_might_obey_is_shown() -> None:
-    evil = decision("\x1b[2Jsubject", reason="\x1b]0;title\x07")
-    text = "\n".join([*screen(replace(VIEW, decisions=(evil,)), 200, 24), as_line(replace(VIEW, decisions=(evil,)))])
+    evil = "\x1b[2J\x1b]0;title\x07\n"
+    shown = replace(VIEW, decisions=(decision(evil, reason=evil),), groups=(GroupRow(evil, 1, 1),), problem=evil)
+    text = "\n".join([*screen(shown, 200, 24), *screen(shown, 60, 24), as_line(shown)])
     assert "\x1b" not in text
     assert "\x07" not in text
 
