@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from functools import lru_cache
 from typing import Any
 
 from confluent_kafka import Message
@@ -18,6 +19,8 @@ from braidstream.errors import PoisonRecord
 from braidstream.pipelines import Topic
 from braidstream.streaming.dead_letters import raw_headers
 from braidstream.streaming.replay import time_of
+
+_SCHEMAS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,8 @@ class Record:
 
 def is_of(topic: Topic[Any], record: Record) -> bool:
     """Whether the value is what the topic is for, whatever later versions add to it; else it is somebody else's."""
-    if not isinstance(record.value, dict):
-        return False
-    model = topic.event_type.model
     try:
-        model.model_validate({name: value for name, value in record.value.items() if name in model.model_fields})
+        topic.event_type.model.model_validate(record.value, extra="ignore")
     except ValidationError:
         return False
     return True
@@ -57,7 +57,8 @@ class Decoder:
 
     def __init__(self, schemas: SchemaSource) -> None:
         self._schemas = schemas
-        self._known: dict[int, AvroSchema] = {}
+        # Also those that nobody knows: the registry is not asked for each record of somebody else's.
+        self._schema = lru_cache(_SCHEMAS)(self._look_up)
 
     def __call__(self, message: Message) -> Record:
         """The record; raises `RetriableError` when the registry cannot be asked for its schema."""
@@ -75,19 +76,17 @@ class Decoder:
             return None
         try:
             schema_id, body = split(value)
-            return read(self._schema(schema_id), body)
+            schema = self._schema(schema_id)
+            return Undecoded(schema, value) if isinstance(schema, str) else read(schema, body)
         except PoisonRecord as error:
             return Undecoded(str(error), value)
 
-    def _schema(self, schema_id: int) -> AvroSchema:
-        if schema_id not in self._known:
-            schema = self._schemas.schema(schema_id)
-            if schema is None:
-                raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
-            if why := schema.unsafe:
-                raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not safe to be read: {why}")
-            self._known[schema_id] = schema
-        return self._known[schema_id]
+    def _look_up(self, schema_id: int) -> AvroSchema | str:
+        """The schema, or why nothing is read by it."""
+        schema = self._schemas.schema(schema_id)
+        if schema is None:
+            return f"schema id {schema_id} is not known"
+        return f"schema id {schema_id} is not safe to be read: {why}" if (why := schema.unsafe) else schema
 
 
 def as_json(record: Record) -> dict[str, Any]:
