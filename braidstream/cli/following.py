@@ -168,13 +168,13 @@ class Following:
                 self._blind_until = time.monotonic() + _BLIND
 
     def _take_note(self, message: Message, partition: Partition, at: float) -> None:
-        """Of a decision or a state; raises `RetriableError` when the registry does not tell its schema."""
+        """Of a decision or a state, whatever later versions add to it; raises `RetriableError` as decoding does."""
         value = self._decode(message).value
         try:
             if partition.topic == self._decisions:
-                self.subjects.decision(Decision.model_validate(value), at)
+                self.subjects.decision(Decision.model_validate(value, extra="ignore"), at)
             else:
-                state = None if value is None else DecisionState.model_validate(value)
+                state = None if value is None else DecisionState.model_validate(value, extra="ignore")
                 self.subjects.state(_text(message.key()), state)
         except ValidationError:
             self._say(f"record {partition.number}/{message.offset()} of {partition.topic} cannot be read")

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from braidstream.avro import Codec
+from braidstream import avro
+from braidstream.avro import AvroSchema, Codec, EventType, LocalSchemas
 from braidstream.cli.following import MOST_A_SECOND, Following
 from braidstream.cli.groups import Groups
 from braidstream.cli.records import Decoder
@@ -56,7 +57,14 @@ def decide(settings: Mapping[str, str], subject: str, *, after: float = 0.15, co
     """Write a subject's event and, so many seconds later by the records' times, its decision."""
     now = datetime.now(UTC)
     codec = Codec(RIDES.decisions.event_type, schemas_for(Settings.load(settings), [RIDES.decisions.event_type]), "d")
-    decision = Decision(
+    write(settings, "ride_started", subject, b"an event", now)
+    value = codec.encode(decision(subject, complete=complete))
+    write(settings, "decisions", subject, value, now + timedelta(seconds=after))
+
+
+def decision(subject: str, *, complete: bool = True) -> Decision:
+    now = datetime.now(UTC)
+    return Decision(
         subject_id=subject,
         revision=0,
         action="review",
@@ -67,8 +75,6 @@ def decide(settings: Mapping[str, str], subject: str, *, after: float = 0.15, co
         opened_at=now,
         decided_at=now,
     )
-    write(settings, "ride_started", subject, b"an event", now)
-    write(settings, "decisions", subject, codec.encode(decision), now + timedelta(seconds=after))
 
 
 def set_state(settings: Mapping[str, str], subject: str, *, is_closed: bool) -> None:
@@ -160,6 +166,23 @@ def test_partitions_with_too_many_records_still_have_their_latest_decisions(sett
         assert found == ["ride-1", "ride-0"], "each once"
         following.adjust(asked.logs(partitions), 4, 0.0)
         assert list(following.numbers) == [0, 1, 2, 3]
+
+
+def test_decisions_of_a_later_version_are_shown(settings: dict[str, str]) -> None:
+    schema = json.loads(RIDES.decisions.event_type.latest.text)
+    schema["fields"].append({"name": "later", "type": "string", "default": ""})
+    later = AvroSchema.from_text(json.dumps(schema))
+    datum = {**decision("ride-1").model_dump(), "later": "new"}
+    write(settings, "decisions", "ride-1", avro.write(later.local_id, later, datum), datetime.now(UTC))
+
+    loaded = Settings.load(settings)
+    decode = Decoder(LocalSchemas(EventType(Decision, (later,))))
+    with closing(Following(loaded, RIDES, decode)) as following:
+        following.adjust(Groups(clients.admin(loaded)).logs([Partition("decisions", 0)]), 4, 0.0)
+        deadline = time.monotonic() + 20
+        while not following.subjects.decided.latest(1):
+            assert time.monotonic() < deadline, following.problem
+            following.read(0.05)
 
 
 def test_a_screen_that_is_given_back(settings: dict[str, str]) -> None:
