@@ -117,7 +117,8 @@ class _Scored:
         if start != "beginning":
             starts, _ = reader.between(reader.numbers, start, None)
             check_time(start, firsts, self._times(firsts, ends), reader.name)
-        committed = {at.number: offset for at, offset in group.committed.items()}
+        # What was committed in a topic that was made again may be beyond its end.
+        committed = {at.number: min(offset, ends[at.number]) for at, offset in group.committed.items()}
         plan = rewinds(committed, starts)
         if not plan:
             click.echo(f"Nothing to be scored again: {group.name} has scored nothing of that time in {reader.name}.")
