@@ -312,7 +312,7 @@ class FirstRecords:
                 if is_lasting(error):
                     raise FatalError(f"{message.topic()} cannot be read: {error.str()}")
             elif (stretch := stretches.get(partition_of(message))) and stretch.start <= message.offset() < stretch.end:
-                found.setdefault(stretch, time_of(message))
+                found.setdefault(stretch, time_of(message) or datetime.fromtimestamp(_YEAR_9999, UTC))
         return found
 
     def _ended(self, stretches: Mapping[Partition, Stretch]) -> list[Stretch]:

@@ -193,6 +193,16 @@ def test_two_groups_are_behind_at_different_records_of_a_partition(settings: Set
     }
 
 
+def test_a_record_of_no_time_that_there_is_waits_too(settings: Settings) -> None:
+    producer = Producer(dict(settings.kafka))
+    producer.produce("x.ride_started", b"r", partition=1, timestamp=1_800_000_000_000_000)
+    assert producer.flush(10) == 0
+    asked = Groups(AdminClient(dict(settings.kafka)), ["x.tip"])
+    with closing(FirstRecords(settings)) as first_records:
+        _, row = look(asked, first_records, [Partition("x.ride_started", number) for number in (0, 1)]).lags
+    assert (row.records, row.seconds(NOON)) == (1, 0.0)
+
+
 @pytest.fixture
 def lag(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", settings.bootstrap_servers)
