@@ -40,10 +40,16 @@ class Case:
 
     def start(self, group: str) -> tuple[str, ...]:
         """The command that starts a worker of a group, where its module is found by the usual names; else nothing."""
-        name = group.removeprefix(self.settings.topic_prefix)
+        return tuple(f"python -m {module}" for module in self._modules(group.removeprefix(self.settings.topic_prefix)))
+
+    def train(self, model: str) -> tuple[str, ...]:
+        """The command that replaces a model, where its module is found; else nothing. It may want data, too."""
+        return tuple(f"python -m {module} --force" for module in self._modules(model, ".train"))
+
+    def _modules(self, name: str, part: str = "") -> list[str]:
         package = plugins.address(self.pipeline_name).partition(".")[0]
         modules = (f"consumers.{name}", name, f"{name}_service", f"{package}.{name}")
-        return tuple(f"python -m {module}" for module in modules if self._runs(module))[:1]
+        return [f"{module}{part}" for module in modules if self._runs(f"{module}{part}")][:1]
 
     def _runs(self, module: str) -> bool:
         path = self.folder / module.replace(".", "/")
