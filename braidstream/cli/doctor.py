@@ -31,9 +31,9 @@ def doctor(*, is_json: bool, pipeline_name: str | None) -> None:
     """Look for what is wrong with broker, registry, topics, schemas, groups and models, and say how to mend it.
 
     Changes nothing, and goes on past what it cannot check. Call it with the settings of the workers, in the folder that
-    they are started in: it looks at EXPECTED_MODELS, MODEL_URI and PROCESSING_GUARANTEE, and at models/ there. Takes
-    three seconds longer when groups are behind, to see whether they move. Exits with 0 when nothing is wrong, warnings
-    or not, and with 1 when something is.
+    they are started in: it looks at EXPECTED_MODELS, DECISION_DEADLINE, MODEL_URI and PROCESSING_GUARANTEE, and at
+    models/ there. Takes three seconds longer when groups are behind, to see whether they move. Exits with 0 when
+    nothing is wrong, warnings or not, and with 1 when something is.
 
     \b
     Examples:

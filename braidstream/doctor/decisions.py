@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 from braidstream.cli.groups import Group
@@ -51,15 +52,19 @@ def _unserved(case: Case, model: str) -> Finding:
 def partial(case: Case, decisions: Sequence[dict[str, Any]]) -> Iterator[Finding]:
     """First decisions of late that were made at their deadline, without a prediction."""
     first = [decision for decision in decisions if decision["revision"] == 0]
-    missing = Counter(model for decision in first for model in decision["missing"] if not decision["complete"])
-    count = sum(not decision["complete"] for decision in first)
-    if count:
+    # A policy that knows enough decides before the others have answered.
+    partial = [decision for decision in first if not decision["complete"]]
+    deadline = timedelta(seconds=case.settings.decision_deadline)
+    late = [decision for decision in partial if decision["decided_at"] - decision["opened_at"] >= deadline]
+    if late:
+        missing = Counter(model for decision in late for model in decision["missing"])
         models = ", ".join(f"{model} in {times}" for model, times in missing.most_common())
         yield warning(
             CHECK,
-            f"{count} of the last {len(first)} decisions were made at their deadline; missing is {models}: is its "
+            f"{len(late)} of the last {len(first)} decisions were made at their deadline; missing is {models}: is its "
             "worker behind, or gone?",
             case.command("lag"),
         )
     elif first:
-        yield ok(CHECK, f"the last {len(first)} were complete")
+        early = f", or made before the deadline ({case.settings.decision_deadline:g} s)" if partial else ""
+        yield ok(CHECK, f"the last {len(first)} were complete{early}")

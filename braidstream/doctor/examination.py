@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from braidstream.cli.groups import FirstRecords, Groups, look
 from braidstream.cli.letter_views import counted
 from braidstream.cli.reading import read, stretch_reader
-from braidstream.cli.records import Decoder
+from braidstream.cli.records import Decoder, is_of
 from braidstream.doctor import broker, clocks, dead_letters, decisions, groups, models, registry, topics, transactions
 from braidstream.doctor.case import Case
 from braidstream.doctor.findings import Finding, wrong
@@ -132,10 +132,9 @@ class _Kafka:
         self.served = {group.name.removeprefix(prefix) for group in after.groups if group.members}
 
     def _partial(self) -> Iterator[Finding]:
-        types = [topic.event_type for topic in self._case.pipeline.topics]
-        decode = Decoder(schemas_for(self._case.settings, types))
-        records = [decode(message).value for message in self._recent(self._case.pipeline.decisions.name)]
-        yield from decisions.partial(self._case, [value for value in records if isinstance(value, dict)])
+        topic = self._case.pipeline.decisions
+        records = map(Decoder(schemas_for(self._case.settings, [topic.event_type])), self._recent(topic.name))
+        yield from decisions.partial(self._case, [record.value for record in records if is_of(topic, record)])
 
     def _dead_letters(self) -> Iterator[Finding]:
         if self._case.settings.named(self._case.pipeline.dead_letters) not in {at.topic for at in self._partitions}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -52,7 +53,7 @@ def _gaps(case: Case, rows: Sequence[Lag]) -> Iterator[Finding]:
             f"{rows[0].group} goes on from records that are gone, deleted before they were processed: "
             f"{'; '.join(map(str, gaps))}. Its workers stop there. To go on without them, at the first record that is "
             "left, with all its workers stopped:",
-            reset_command(gaps, case.kafka("consumer-groups", f"--group {rows[0].group}")),
+            reset_command(gaps, case.kafka("consumer-groups", f"--group {shlex.quote(rows[0].group)}")),
         )
 
 
@@ -76,7 +77,7 @@ def _deserted(case: Case, group: Group, rows: Sequence[Lag], seen: Snapshot) -> 
     said = f"{group.name} has no members, and " + (
         f"{count(waiting, 'record')} wait, the first for {longest}" if waiting else "nothing waits yet"
     )
-    delete = case.kafka("consumer-groups", f"--delete --group {group.name}")
+    delete = case.kafka("consumer-groups", f"--delete --group {shlex.quote(group.name)}")
     if not reads_subjects:
         return warning(CHECK, f"{said}. If it is not to run any more:", delete)
     start = case.start(group.name)
@@ -125,5 +126,5 @@ def retention(case: Case, seen: Snapshot, configs: Configs) -> Iterator[Finding]
                 CHECK,
                 f"{topic} keeps records for {span(kept)}, and the first that {group.name} has not processed is "
                 f"{span(age)} old: it may be deleted before",
-                case.set_topic(topic, f"retention.ms={max(_WEEK, 2 * int(kept * 1000))}"),
+                case.set_topic(topic, f"retention.ms={max(_WEEK, int(4000 * age))}"),
             )

@@ -11,5 +11,6 @@ class DoctorSettings(Settings):
     """The settings of the workers, as far as they are set where the doctor is called."""
 
     expected_models: ModelNames | None = Field(default=None, description="Models that a decision waits for.")
+    decision_deadline: float = Field(default=30.0, gt=0, description="Seconds that a decision waits for models.")
     model_uri: str | None = Field(default=None, description="The model that a worker serves.")
     processing_guarantee: Guarantee = Field(default="exactly_once", description="What the workers promise.")

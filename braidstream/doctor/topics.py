@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from braidstream.cli.lag_views import span
 from braidstream.doctor.case import Case
 from braidstream.doctor.findings import Finding, ok, warning, wrong
 from braidstream.errors import SettingsError
@@ -48,7 +46,7 @@ def _partitions(case: Case, counts: Mapping[str, int], *, is_fixed: bool) -> Ite
     if not counts:
         return
     wanted = case.settings.partitions
-    usual, _ = Counter(counts.values()).most_common(1)[0]
+    usual = max(counts.values(), key=lambda count: (list(counts.values()).count(count), count == wanted))
     others = {name: count for name, count in counts.items() if count != usual}
     if usual != wanted and not is_fixed:
         yield wrong(
@@ -74,7 +72,8 @@ def _settings(case: Case, specs: list[TopicSpec], found: Configs, replicas: Mapp
             topics.check_config(spec, found, case.settings)
         except SettingsError as error:
             yield wrong(CHECK, str(error), case.set_topic(spec.name, _mended(spec, found, case)))
-        least = int(found[spec.name]["min.insync.replicas"])
+        # Brokers other than Kafka do not have it.
+        least = int(found[spec.name].get("min.insync.replicas", 1))
         if least > replicas[spec.name]:
             yield wrong(
                 CHECK,
@@ -98,10 +97,9 @@ def elsewhere(case: Case, written: Mapping[str, datetime], now: datetime) -> Ite
     others = {topic: at for topic, at in written.items() if now - at < _LATELY}
     if others:
         latest = max(others, key=lambda topic: others[topic])
-        ago = span((now - others[latest]).total_seconds())
         yield warning(
             CHECK,
-            f"{case.settings.named(bare)} has no records, and {latest} was written to {ago} ago: have producer and "
+            f"{case.settings.named(bare)} has no records, and {latest} has, of the last hour: have producer and "
             "workers the same TOPIC_PREFIX?",
             f"export TOPIC_PREFIX={shlex.quote(latest.removesuffix(bare))}",
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from sklearn.linear_model import LinearRegression
 
 from braidstream.cli import main
 from braidstream.cli.groups import Group, Log, Member, Snapshot, dated, lags
-from braidstream.doctor import broker, examination, groups, models, registry
+from braidstream.doctor import broker, examination, groups, models, registry, topics
 from braidstream.doctor.case import Case
 from braidstream.doctor.findings import Finding, Level
 from braidstream.doctor.settings import DoctorSettings
@@ -33,6 +34,7 @@ from braidstream.streaming.ports import Partition
 from braidstream.writer import open_writer
 from rides.pipeline import RIDES
 from schemas.decision import Decision
+from schemas.prediction import Prediction
 from tests.unit.registry_server import Registry, run_registry
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -127,7 +129,7 @@ def test_dead_letters_of_late_that_were_not_sent_back(embedded: EmbeddedBroker, 
     assert found.mend == ("braidstream dlq list --summary --since 1h",)
 
 
-def decision(subject: str, missing: list[str], revision: int = 0) -> Decision:
+def decision(subject: str, missing: list[str], revision: int = 0, waited: float = 0.0) -> Decision:
     return Decision(
         subject_id=subject,
         revision=revision,
@@ -137,7 +139,7 @@ def decision(subject: str, missing: list[str], revision: int = 0) -> Decision:
         missing=missing,
         evidence=[],
         opened_at=NOON,
-        decided_at=NOON,
+        decided_at=NOON + timedelta(seconds=waited),
     )
 
 
@@ -145,11 +147,33 @@ def test_decisions_that_were_made_at_their_deadline(embedded: EmbeddedBroker, tm
     case = at(embedded, tmp_path)
     with open_writer(RIDES.decisions, case.settings) as writer:
         for number in range(8):
-            writer.send(decision(f"ride-{number}", ["tip"] if number < 3 else []))
+            late = number < 3
+            writer.send(decision(f"ride-{number}", ["tip"] if late else [], waited=30 if late else 0))
         writer.send(decision("ride-0", [], revision=1))
     (found,) = (one for one in examination.examine(case) if one.check == "decisions")
     assert found.level == "warning"
     assert found.says.startswith("3 of the last 8 decisions were made at their deadline; missing is tip in 3:")
+
+
+def test_decisions_of_a_policy_that_did_not_wait(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    case = at(embedded, tmp_path)
+    with open_writer(RIDES.decisions, case.settings) as writer:
+        writer.send(decision("ride-0", ["tip"], waited=29))
+    (found,) = (one for one in examination.examine(case) if one.check == "decisions")
+    assert (found.level, found.says) == ("ok", "the last 1 were complete, or made before the deadline (30 s)")
+
+
+def test_what_is_no_decision_is_left_out(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    case = at(embedded, tmp_path)
+    with open_writer(replace(RIDES.predictions, name=RIDES.decisions.name), case.settings) as writer:
+        writer.send(
+            Prediction(prediction_id="p", subject_id="r", model="tip", model_version="1", value=1, predicted_at=NOON)
+        )
+    producer = Producer({"bootstrap.servers": embedded.bootstrap_servers})
+    for value in (None, b"\xff"):
+        producer.produce(RIDES.decisions.name, value, b"k")
+    assert producer.flush(10) == 0
+    assert {one.level for one in examination.examine(case)} == {"ok"}
 
 
 @pytest.mark.parametrize(("broken", "code"), [(False, 0), (True, 1)])
@@ -168,6 +192,34 @@ def test_the_exit_code_says_whether_something_is_wrong(
     assert max(map(len, said)) <= 80
     assert said[-1] == f"{code} wrong, 0 to be looked at."
     assert ("           $ export PROCESSING_GUARANTEE=at_least_once" in said) is broken
+
+
+# Topics
+
+
+def topics_of(**partitions: int) -> Any:
+    """Metadata of topics with so many partitions."""
+    counted = {
+        name: {number: SimpleNamespace(replicas=[1]) for number in range(count)} for name, count in partitions.items()
+    }
+    return SimpleNamespace(
+        topics={name: SimpleNamespace(error=None, partitions=there) for name, there in counted.items()}
+    )
+
+
+def test_of_two_numbers_of_partitions_that_of_the_setting_is_right(tmp_path: Path) -> None:
+    metadata = topics_of(ride_started=3, predictions=6)
+    configs = {name: {"cleanup.policy": "delete", "max.message.bytes": "1048588"} for name in metadata.topics}
+    missing, other = topics.examine(case_of(tmp_path, KAFKA_BOOTSTRAP_SERVERS="k:1"), metadata, configs)
+    assert missing.says.startswith("missing: decisions")
+    assert other.says.startswith("topic ride_started has 3 partitions where the others have 6")
+
+
+@pytest.mark.parametrize("ahead", [-60, 1e9])
+def test_subjects_that_are_written_elsewhere(tmp_path: Path, ahead: float) -> None:
+    (found,) = topics.elsewhere(case_of(tmp_path), {"x.ride_started": NOON + timedelta(seconds=ahead)}, NOON)
+    assert found.says.startswith("ride_started has no records, and x.ride_started has, of the last hour: ")
+    assert found.mend == ("export TOPIC_PREFIX=x.",)
 
 
 # Groups that move
@@ -200,6 +252,24 @@ def test_a_group_is_looked_at_twice(tmp_path: Path, first: int, then: int, secon
     (found,) = groups.examine(case_of(tmp_path), before, after)
     assert found.says.startswith(says)
     assert groups.may_be_stuck(before) is (seconds > 10)
+
+
+def test_what_is_older_than_it_is_kept_is_kept_for_longer_than_it_is_old(tmp_path: Path) -> None:
+    days = 24 * 3600
+    late = seen(0, NOON + timedelta(days=5))
+    configs = {"ride_started": {"cleanup.policy": "delete", "retention.ms": "3600000"}}
+    (found,) = groups.retention(case_of(tmp_path, KAFKA_BOOTSTRAP_SERVERS="k:1"), late, configs)
+    kept = int(found.mend[0].rpartition("=")[2]) / 1000
+    assert kept >= 2 * 5 * days
+
+
+def test_a_group_whose_name_a_shell_would_read(tmp_path: Path) -> None:
+    left = Group("a; b", "empty", (), {RIDE: 0})
+    rows = lags([left], {RIDE: Log(5, 100)})
+    snapshot = Snapshot(NOON, [left], rows)
+    found = list(groups.examine(case_of(tmp_path, KAFKA_BOOTSTRAP_SERVERS="k:1"), snapshot, snapshot))
+    assert len(found) == 2
+    assert all("--group 'a; b'" in command for one in found for command in one.mend)
 
 
 # The registry
@@ -312,10 +382,10 @@ def save_model(folder: Path, estimator: Any, trusted: tuple[str, ...] = ()) -> N
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a model of the name `duration`, and its worker."""
+    """A folder with a model of the name `duration`, and what trains it."""
     save_model(tmp_path, LinearRegression())
     (tmp_path / "consumers" / "duration").mkdir(parents=True)
-    (tmp_path / "consumers" / "duration" / "__main__.py").touch()
+    (tmp_path / "consumers" / "duration" / "train.py").touch()
     return tmp_path
 
 
@@ -332,13 +402,20 @@ def test_models_that_can_be_served(folder: Path) -> None:
 def test_a_model_that_is_damaged(folder: Path) -> None:
     (folder / "models" / "duration" / ONNX).write_bytes(b"")
     (found,) = of_models(case_of(folder))
-    assert (found.level, found.mend) == ("wrong", ("python -m consumers.duration.train",))
+    assert (found.level, found.mend) == ("wrong", ("python -m consumers.duration.train --force",))
     assert "is not the file that model.json describes" in found.says
 
 
 def change_card(folder: Path, **changes: Any) -> None:
     path = folder / "models" / "duration" / CARD
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_model_that_is_trained_elsewhere(folder: Path) -> None:
+    (folder / "models" / "duration" / ONNX).write_bytes(b"")
+    (folder / "consumers" / "duration" / "train.py").rename(folder / "duration.py")
+    (found,) = of_models(case_of(folder))
+    assert (found.level, found.mend) == ("wrong", ())
 
 
 def test_a_model_of_another_name(folder: Path) -> None:
