@@ -209,7 +209,7 @@ def _run(pipeline: Pipeline[Any], settings_type: type[S], start: Callable[[S, Wa
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = settings_type.load()
     logs.configure(settings.log_level, settings.log_format)
-    tracing.is_on(settings)
+    tracing.check(settings)
     # A batch is thousands of tuples that soon go, none in a cycle: looking for cycles at every 700th of them, as
     # is the default, took a sixth of the time.
     gc.set_threshold(50_000)

@@ -9,10 +9,10 @@ from braidstream.streaming.tracer import SendTracer, Tracer
 PROTOCOL = "http/protobuf"
 
 
-def is_on(settings: Settings) -> bool:
-    """Whether spans are to be sent; raises `SettingsError` when they are and cannot be."""
+def check(settings: Settings) -> None:
+    """Raise `SettingsError` when spans are to be sent and cannot be."""
     if not settings.otel_exporter_otlp_endpoint:
-        return False
+        return
     if settings.otel_exporter_otlp_protocol not in (None, "", PROTOCOL):
         raise SettingsError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL={settings.otel_exporter_otlp_protocol} cannot be used: spans are sent by "
@@ -27,24 +27,28 @@ def is_on(settings: Settings) -> bool:
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: pip install 'braidstream[otel]', "
             "or unset it"
         ) from error
-    return True
 
 
 def worker_tracer(settings: Settings, group: str) -> Tracer | None:
-    """The tracer of a worker of this group; None when no spans are to be sent. Raises `SettingsError` as `is_on`."""
-    if not is_on(settings):
+    """The tracer of a worker of this group; None when no spans are to be sent. Raises `SettingsError` as `check`."""
+    check(settings)
+    if not (endpoint := settings.otel_exporter_otlp_endpoint):
         return None
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
     from braidstream.tracing.batches import BatchTracer
     from braidstream.tracing.spans import open_spans
 
-    return BatchTracer(open_spans(group), group)
+    # What is sampled has been chosen where its trace began.
+    return BatchTracer(open_spans(group, endpoint, ALWAYS_ON), group)
 
 
 def send_tracer(settings: Settings, name: str) -> SendTracer | None:
     """The same of a writer, whose spans are of a service of this name."""
-    if not is_on(settings):
+    check(settings)
+    if not (endpoint := settings.otel_exporter_otlp_endpoint):
         return None
     from braidstream.tracing.sends import SpanPerEvent
     from braidstream.tracing.spans import open_spans
 
-    return SpanPerEvent(open_spans(name))
+    return SpanPerEvent(open_spans(name, endpoint))

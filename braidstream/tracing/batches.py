@@ -13,7 +13,7 @@ from opentelemetry.util.types import AttributeValue
 
 from braidstream.errors import RetriableError
 from braidstream.streaming.processor import Work
-from braidstream.streaming.publisher import OutRecord
+from braidstream.streaming.publisher import OutcomeUnknown, OutRecord
 from braidstream.streaming.traceparent import HEADER, is_sampled, last_of
 from braidstream.tracing.spans import Spans, context_of, sending, traceparent_of, under
 
@@ -54,8 +54,8 @@ class BatchTracer:
         self._forget()
 
     def went_back(self, error: RetriableError) -> None:
-        """See `Tracer`: there are no spans of what was not sent."""
-        for span in self._batches:
+        """See `Tracer`: there are no spans of what was not sent, but of what may have been."""
+        for span in (*self._batches, *(self._sends if isinstance(error, OutcomeUnknown) else ())):
             span.set_attribute("error.type", type(error).__qualname__)
             span.set_status(StatusCode.ERROR, str(error))
             span.end()

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 import structlog
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_QUEUE_SIZE
+from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_QUEUE_SIZE, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags, set_span_in_context
 
 from braidstream.errors import SettingsError
@@ -33,20 +34,21 @@ LAST_SECONDS = 5.0
 class Spans:
     """Makes spans of one service, and sends them from a thread of its own until `close`.
 
-    They go to `address`, or to where the environment says. Raises `SettingsError` when OpenTelemetry refuses what that
-    says.
+    They go to the collector at `endpoint`; a `sampler` takes the place of the environment's. Raises `SettingsError`
+    when OpenTelemetry refuses what else that says.
     """
 
-    def __init__(self, service: str, address: str | None = None) -> None:
+    def __init__(self, service: str, endpoint: str, sampler: Sampler | None = None) -> None:
         try:
-            self._open(service, address)
+            self._open(service, endpoint, sampler)
         except ValueError as error:
             raise SettingsError(f"OpenTelemetry refuses its settings: {error}") from error
 
-    def _open(self, service: str, address: str | None) -> None:
+    def _open(self, service: str, endpoint: str, sampler: Sampler | None) -> None:
         limits = SpanLimits()
         self.max_links = sys.maxsize if limits.max_links is None else limits.max_links
-        self._provider = TracerProvider(resource=_resource(service), span_limits=limits, shutdown_on_exit=False)
+        self._provider = TracerProvider(sampler, _resource(service), span_limits=limits, shutdown_on_exit=False)
+        address = os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or f"{endpoint.removesuffix('/')}/v1/traces"
         exporter = TellingExporter(OTLPSpanExporter(address))
         queue = None if OTEL_BSP_MAX_QUEUE_SIZE in os.environ else QUEUE
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=queue))
@@ -67,9 +69,9 @@ class Spans:
         self._closed.set()
 
 
-def open_spans(service: str) -> Spans:
-    """Spans that go to where the environment says, until the process ends."""
-    spans = Spans(service)
+def open_spans(service: str, endpoint: str, sampler: Sampler | None = None) -> Spans:
+    """Spans until the process ends."""
+    spans = Spans(service, endpoint, sampler)
     atexit.register(spans.close)
     return spans
 

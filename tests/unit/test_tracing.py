@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Traced:
         self.spans: list[Spans] = []
         kits: list[WorkerKit[RideStarted]] = [*self.models, self.decision]
         for kit, name in zip(kits, ("duration", "tip", "decision"), strict=True):
-            spans = Spans(name, f"{endpoint}/v1/traces")
+            spans = Spans(name, endpoint)
             self.spans.append(spans)
             kit.tracer = BatchTracer(spans, name)
             kit.restart()
@@ -199,6 +199,16 @@ def test_a_batch_that_is_undone_has_an_error_and_sent_nothing(rides: Traced, col
     assert [trace_of(record) for record in rides.broker.records("predictions")] == [f"00-{TRACE}-{sent.id}-01".encode()]
 
 
+def test_what_may_have_been_sent_is_a_span_with_an_error(rides: Traced, collector: Collector) -> None:
+    rides.broker.fail_next("commit_transaction", KafkaError(KafkaError._TIMED_OUT), done=True)
+    rides.send("ride-1")
+    rides.models[0].run()
+    rides.close()
+    [sent] = collector.named("send predictions")
+    assert (sent.failed, sent.attributes["error.type"]) == (True, "OutcomeUnknown")
+    assert [trace_of(record) for record in rides.broker.records("predictions")] == [f"00-{TRACE}-{sent.id}-01".encode()]
+
+
 def test_what_is_not_sampled_costs_no_span(rides: Traced, collector: Collector) -> None:
     rides.send("ride-1", UNSAMPLED)
     rides.send("ride-2", None)
@@ -229,12 +239,15 @@ def test_producer_and_worker_send_spans_to_where_the_environment_says(collector:
         )
         command = [sys.executable, "-m", "decision_service"]
         with subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True) as worker:
-            sampler = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.5"}
-            producer = [sys.executable, "-m", "producer", str(trips)]
-            subprocess.run(producer, env={**settings, **sampler}, check=True, timeout=60, capture_output=True)
-            decisions = consumed(broker, "decisions", 40)
-            worker.terminate()
-            _, log = worker.communicate(timeout=30)
+            try:
+                sampler = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.5"}
+                producer = [sys.executable, "-m", "producer", str(trips)]
+                subprocess.run(producer, env={**settings, **sampler}, check=True, timeout=60, capture_output=True)
+                decisions = consumed(broker, "decisions", 40)
+                worker.terminate()
+                _, log = worker.communicate(timeout=30)
+            finally:
+                worker.kill()
         events = consumed(broker, "ride_started", 40)
     assert (worker.returncode, "Traceback" in log) == (0, False), log
     sent = {(span.trace, span.id): span for span in collector.named("send ride_started")}
@@ -261,7 +274,7 @@ def consumed(broker: EmbeddedBroker, topic: str, count: int) -> list[Message]:
     """So many records of a topic."""
     consumer = Consumer({**properties_at(broker.bootstrap_servers), "group.id": "test"})
     consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
-    found = [message for _ in range(count) for message in consumer.consume(1, 30)]
+    found: list[Message] = consumer.consume(count, 60)
     consumer.close()
     return found
 
@@ -309,10 +322,34 @@ def test_the_end_of_a_process_waits_for_a_collector_that_hangs_only_for_a_moment
     assert (logs[-1]["event"], logs[-1]["reason"]) == ("the last spans are lost", "the collector is slow")
 
 
+def test_spans_go_where_the_settings_say_and_a_worker_leaves_the_sampling_to_others(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_exit: list[Callable[[], object]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    settings = Settings(otel_exporter_otlp_endpoint=f"{collector.endpoint}/")
+    broker = FakeBroker()
+    kit = ScorerKit(RIDES, predict=predict, model="duration", broker=broker, group="duration")
+    writer = send_tracer(settings, "writer")
+    assert writer is not None
+    for headers, heard in writer.sending("ride_started", [b"ride-1"], lambda *_: None):
+        broker.send("ride_started", key=b"ride-1", value=kit.encode(ride("ride-1")), headers=headers)
+        heard(None, broker.records("ride_started")[0])
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    kit.tracer = worker_tracer(settings, "duration")
+    kit.restart()
+    kit.run()
+    for close in at_exit:
+        close()
+    names = {span.name for span in collector.spans}
+    assert names == {"send ride_started", "process ride_started", "send predictions"}
+
+
 def test_what_opentelemetry_refuses_is_a_setting_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
     with pytest.raises(SettingsError, match="OTEL_SPAN_LINK_COUNT_LIMIT must be a non-negative integer"):
-        Spans("duration")
+        Spans("duration", "http://localhost:4318")
 
 
 def test_a_collector_is_named_by_a_whole_address() -> None:
