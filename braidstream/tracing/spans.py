@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 from opentelemetry.context import Context
@@ -58,9 +58,11 @@ class Spans:
         threading.Thread(target=self._close, name="last spans", daemon=True).start()
 
     def close(self) -> None:
-        """Send what is left, for no longer than `LAST_SECONDS`."""
+        """Send what is left, for no longer than `LAST_SECONDS`, or until a further signal."""
         self._closing.set()
-        if not self._closed.wait(LAST_SECONDS):
+        with suppress(KeyboardInterrupt, SystemExit):
+            self._closed.wait(LAST_SECONDS)
+        if not self._closed.is_set():
             structlog.get_logger().warning("the last spans are lost", reason=_sdk_log.why or "the collector is slow")
 
     def _close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -320,6 +322,25 @@ def test_the_end_of_a_process_waits_for_a_collector_that_hangs_only_for_a_moment
         took = time.monotonic() - began
     assert 0.2 <= took < 10
     assert (logs[-1]["event"], logs[-1]["reason"]) == ("the last spans are lost", "the collector is slow")
+
+
+def test_the_end_of_a_process_waits_no_longer_after_a_further_signal() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        code = (
+            "from braidstream.tracing.spans import open_spans; "
+            f"open_spans('a', '{endpoint}').tracer.start_span('b').end()"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                with silent.accept()[0]:
+                    process.send_signal(signal.SIGINT)
+                    log = b"".join(process.communicate(timeout=30))
+            finally:
+                process.kill()
+    assert b"the last spans are lost" in log
+    assert b"Traceback" not in log
 
 
 def test_spans_go_where_the_settings_say_and_a_worker_leaves_the_sampling_to_others(
