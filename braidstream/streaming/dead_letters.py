@@ -109,6 +109,10 @@ class Addressed(NamedTuple):
     sent_back: frozenset[int]
     traceparents: Mapping[int, bytes]
 
+    def traces(self, indexes: Sequence[int]) -> Sequence[bytes | None]:
+        """The `traceparent` of each of these records."""
+        return list(map(self.traceparents.get, indexes)) if self.traceparents else [None] * len(indexes)
+
 
 NOTHING = Addressed((), (), frozenset(), {})
 """No batch."""

@@ -241,9 +241,7 @@ class DecisionProcessor(Generic[E]):
         values = [records[place].value() or b"" for place in of_events]
 
         def arrivals(places: list[int], subject_ids: Sequence[str], contents: Sequence[A]) -> Arrivals[A]:
-            found = batch.traceparents
-            traceparents = list(map(found.get, places)) if found else [None] * len(places)
-            return Arrivals(places, [numbers[place] for place in places], subject_ids, contents, traceparents)
+            return Arrivals(places, [numbers[place] for place in places], subject_ids, contents, batch.traces(places))
 
         return Decoded(
             arrivals(of_events, events.keys, values),

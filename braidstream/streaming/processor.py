@@ -272,9 +272,7 @@ class HandlerProcessor(Generic[E]):
         """What the handler gave for a batch, and its offsets; notes what failed."""
         topic, records, skipped = self._intake.name, handled.records, handled.addressed.skipped
         sources = [records[index] for index in handled.indexes]
-        traceparents = handled.addressed.traceparents
-        traces = [*map(traceparents.get, handled.indexes)] if traceparents else [None] * len(sources)
-        outputs = list(_outputs(topic, sources, handled.results, traces))
+        outputs = list(_outputs(topic, sources, handled.results, handled.addressed.traces(handled.indexes)))
         work = Work(outputs, partitions=self.partitions(handled.taken), taken=handled.addressed)
         work.counts["in"] = len(handled.taken)
         work.counts["out"] = len(outputs)
