@@ -27,6 +27,9 @@ QUEUE = 20_000
 """Spans that wait to be sent, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise: more than a batch may give at once. What
 does not fit is dropped."""
 
+KEY = 1_000
+"""Bytes of a record's key that a span keeps: a key may be as large as a record, and many spans wait."""
+
 LAST_SECONDS = 5.0
 """How long the end of a process may wait for its last spans to be sent."""
 
@@ -137,7 +140,7 @@ def sending(topic: str, partition: int | None, key: bytes | None) -> dict[str, s
     if partition is not None and partition >= 0:
         attributes["messaging.destination.partition.id"] = str(partition)
     if key is not None:
-        attributes["messaging.kafka.message.key"] = key.decode(errors="replace")
+        attributes["messaging.kafka.message.key"] = key[:KEY].decode(errors="replace")
     return attributes
 
 

@@ -188,6 +188,14 @@ def test_a_dead_letter_is_a_span_and_keeps_its_own_header(rides: Traced, collect
     assert last_of(raw_headers(record)) == SAMPLED
 
 
+def test_a_span_keeps_the_beginning_of_a_large_key(rides: Traced, collector: Collector) -> None:
+    rides.broker.send("ride_started", key=b"k" * 100_000, value=b"no ride", headers=[(HEADER, SAMPLED)])
+    rides.models[0].run()
+    rides.close()
+    [dead] = collector.named("send dead_letters")
+    assert dead.attributes["messaging.kafka.message.key"] == "k" * 1_000
+
+
 def test_a_batch_that_is_undone_has_an_error_and_sent_nothing(rides: Traced, collector: Collector) -> None:
     rides.broker.fail_next("commit_transaction", ABORTABLE)
     rides.send("ride-1")
