@@ -99,6 +99,7 @@ def as_json(view: View) -> dict[str, Any]:
         "latency_ms": asdict(latency) if latency is not None else None,
         "partial": _rounded(view.partial, 4),
         "decisions": [decision.model_dump(mode="json") for decision in view.decisions[:_DECISIONS_IN_JSON]],
+        "note": view.note,
         "problem": view.problem,
     }
 

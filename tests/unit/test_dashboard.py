@@ -191,13 +191,14 @@ def test_a_line_for_a_pipe() -> None:
 
 
 def test_what_programs_read() -> None:
-    found = as_json(VIEW)
+    found = as_json(replace(VIEW, note="of 3 of 6 partitions"))
     assert found["at"] == "2026-01-02T03:04:05.678+00:00"
     assert found["topics"][0] == {"name": "ride_started", "rate": 1999.7, "total": 29_976}
     assert found["groups"][0] == {"name": "decision", "lag": 1234, "members": 1}
     assert found["open"] == {"decisions": 42, "exact": False}
     assert found["latency_ms"] == {"p50": 41.6, "p99": 12_643.0}
     assert found["decisions"][1]["missing"] == ["tip"]
+    assert (found["note"], found["problem"]) == ("of 3 of 6 partitions", None)
 
 
 def test_a_rate_is_of_the_last_seconds() -> None:
