@@ -228,10 +228,12 @@ class RegistrySchemas:
             raise SettingsError(f"the registry refuses the schema of {subject}: {error}") from error
 
 
-def schemas_for(settings: Settings, event_types: Sequence[EventType[Any]]) -> SchemaSource:
-    """The registry that the settings name, or the files."""
+def schemas_for(
+    settings: Settings, event_types: Sequence[EventType[Any]], timeout: float = _CALL_TIMEOUT
+) -> SchemaSource:
+    """The registry that the settings name, or the files; `timeout` in seconds bounds each of its calls."""
     local = LocalSchemas(*event_types)
-    client = client_for(settings)
+    client = client_for(settings, timeout)
     if client is None:
         return local
     return RegistrySchemas(client, local, lambda call: _patiently(call, settings.broker_timeout))

@@ -36,6 +36,9 @@ _SLICE = 0.2
 _SILENT = 4.0
 """Seconds without an answer of the broker after which that is said."""
 
+_REGISTRY_TIMEOUT = 1.0
+"""Seconds for which nothing is shown while a registry does not answer."""
+
 _DECISIONS_SHOWN = 100
 
 
@@ -45,8 +48,8 @@ class Top:
     def __init__(
         self, settings: Settings, pipeline: Pipeline[Any], partitions: Sequence[Partition], polling: Polling
     ) -> None:
-        decode = Decoder(schemas_for(settings, [pipeline.decisions.event_type, pipeline.decision_state.event_type]))
-        self._following = Following(settings, pipeline, decode)
+        types = [pipeline.decisions.event_type, pipeline.decision_state.event_type]
+        self._following = Following(settings, pipeline, Decoder(schemas_for(settings, types, _REGISTRY_TIMEOUT)))
         self._polling = polling
         self._title = f"braidstream top · {settings.bootstrap_servers}"
         self._dead_letters = settings.named(pipeline.dead_letters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -247,6 +248,21 @@ def test_a_broker_that_stops_answering_and_comes_back() -> None:
             terminal.wait_for(lambda: "ride-1" in "".join(terminal.screen))
         broker.send_signal(signal.SIGTERM)
         broker.wait(20)
+
+
+def test_a_registry_that_does_not_answer_is_told_and_holds_nothing_up(settings: dict[str, str]) -> None:
+    write(settings, "decisions", "ride-1", b"\x00\x00\x00\x00\x05", datetime.now(UTC))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with command_line.started(
+            "top", "--json", "--every", "0.5", settings={**settings, "SCHEMA_REGISTRY_URL": url}
+        ) as process:
+            times = [datetime.fromisoformat(views(process, condition)["at"]) for condition in (bool, has_problem)]
+    assert times[1] - times[0] < timedelta(seconds=8)
+
+
+def has_problem(view: Any) -> bool:
+    return "schema 5 has to be looked up" in (view["problem"] or "")
 
 
 def test_no_broker_and_no_topics_are_told() -> None:
