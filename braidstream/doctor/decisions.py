@@ -29,16 +29,15 @@ def waiting(case: Case, groups: Sequence[Group], models: Collection[str]) -> Ite
         # Of a group that has no members any more, the check of groups tells.
         if not members.get(group) and (expected is not None or group not in members):
             yield _unserved(case, model)
-    served = [
-        name.removeprefix(case.settings.topic_prefix) for name in members if members[name] and name not in deciders
+    unexpected = [
+        model for model in sorted({*models}.difference(expected or models)) if members.get(case.settings.named(model))
     ]
-    for model in served:
-        if expected is not None and model in models and model not in expected:
-            yield warning(
-                CHECK,
-                f"{model} has workers, and decisions do not wait for it: start the decision service with",
-                f"export EXPECTED_MODELS={','.join((*expected, model))}",
-            )
+    if unexpected:
+        yield warning(
+            CHECK,
+            f"decisions do not wait for {', '.join(unexpected)}, served by workers: start the decision service with",
+            f"export EXPECTED_MODELS={','.join((*(expected or ()), *unexpected))}",
+        )
 
 
 def _unserved(case: Case, model: str) -> Finding:

@@ -226,11 +226,13 @@ def test_groups_that_do_not(made: Case) -> None:
     commit(made, "reader", {("predictions", 0): 0})
     commit(made, "decision", {**started, ("predictions", 0): 0})
     commit(made, "duration", {("ride_started", 0): 0})
-    (made.folder / "models" / "speed").mkdir(parents=True)
-    (made.folder / "models" / "speed" / "model.json").write_text("{}")
+    for model in ("speed", "way"):
+        (made.folder / "models" / model).mkdir(parents=True)
+        (made.folder / "models" / model / "model.json").write_text("{}")
     workers = {
         "duration": (1, ["ride_started"]),
         "speed": (3, ["ride_started"]),
+        "way": (1, ["ride_started"]),
         "decision": (1, ["ride_started", "predictions"]),
     }
     commit(made, "speed", started)
@@ -255,8 +257,8 @@ def test_groups_that_do_not(made: Case) -> None:
     only(f"1 of the 3 members of {named('speed')} have nothing to do")
     tip = only("decisions wait for tip (EXPECTED_MODELS) until their deadline, and no worker serves it")
     assert (tip.level, tip.mend) == ("wrong", ("python -m consumers.tip",))
-    speed = only("speed has workers, and decisions do not wait for it")
-    assert speed.mend == ("export EXPECTED_MODELS=duration,tip,speed",)
+    speed = only("decisions do not wait for speed, way, served by workers")
+    assert speed.mend == ("export EXPECTED_MODELS=duration,tip,speed,way",)
 
 
 # Transactions, clocks, retention: and the commands, as they are given
