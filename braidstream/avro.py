@@ -160,6 +160,15 @@ class LocalSchemas:
         return self._by_id.get(schema_id)
 
 
+def known(schemas: SchemaSource, schema_id: int) -> AvroSchema:
+    """The schema with this id; raises `PoisonRecord` when nobody knows it, saying where it may be known."""
+    schema = schemas.schema(schema_id)
+    if schema is None:
+        where = "it is a registry's (SCHEMA_REGISTRY_URL)" if schema_id < _LOCAL_IDS else "no schema here has it"
+        raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known: {where}")
+    return schema
+
+
 def split(value: bytes | None) -> tuple[int, bytes]:
     """The schema id and the Avro body of a record's value; raises `PoisonRecord` when it is not in the wire format."""
     if value is None:
@@ -247,10 +256,7 @@ class Codec(Generic[E]):
     def _writer(self, schema_id: int) -> AvroSchema:
         writer = self._writers.get(schema_id)
         if writer is None:
-            writer = self._schemas.schema(schema_id)
-            if writer is None:
-                raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
-            self._writers[schema_id] = writer
+            writer = self._writers[schema_id] = known(self._schemas, schema_id)
             if why := writer.unsafe:
                 self._unsafe[schema_id] = why
         if schema_id in self._unsafe:

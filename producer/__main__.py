@@ -199,7 +199,8 @@ def download_command(months: tuple[str, ...], taxi: str, folder: Path) -> None:
     help="The same seed, the same trips.",
 )
 @click.option("--month", metavar="YYYY-MM", help="The trips' month. Default: the one in the file's name, else 2023-01.")
-def sample_command(out: Path, rows: int, seed: int, month: str | None) -> None:
+@click.option("--force", is_flag=True, help="Replace OUT where it is there already.")
+def sample_command(*, out: Path, rows: int, seed: int, month: str | None, force: bool) -> None:
     """Write synthetic trips in TLC's schema for green cabs to OUT, a .parquet or .csv file.
 
     \b
@@ -207,6 +208,8 @@ def sample_command(out: Path, rows: int, seed: int, month: str | None) -> None:
       python -m producer sample trips.parquet
       python -m producer sample green_2024-05.csv --rows 100000 --seed 7
     """
+    if out.exists() and not force:
+        raise SettingsError(f"{out} is there already: give another name, or replace it with --force")
     write_sample(out, rows, seed, month or named_month(out) or "2023-01")
     click.echo(f"{counted(rows, 'synthetic trip')} written to {out}")
 

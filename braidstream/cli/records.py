@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import Message
 from pydantic import ValidationError
 
-from braidstream.avro import AvroSchema, SchemaSource, read, split
+from braidstream.avro import AvroSchema, SchemaSource, known, read, split
 from braidstream.errors import PoisonRecord
 from braidstream.pipelines import Topic
 from braidstream.streaming.dead_letters import raw_headers
@@ -83,9 +83,10 @@ class Decoder:
 
     def _look_up(self, schema_id: int) -> AvroSchema | str:
         """The schema, or why nothing is read by it."""
-        schema = self._schemas.schema(schema_id)
-        if schema is None:
-            return f"schema id {schema_id} is not known"
+        try:
+            schema = known(self._schemas, schema_id)
+        except PoisonRecord as error:
+            return str(error)
         return f"schema id {schema_id} is not safe to be read: {why}" if (why := schema.unsafe) else schema
 
 

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from braidstream.avro import AvroSchema, EventType, SchemaSource, read, split, write
+from braidstream.avro import AvroSchema, EventType, SchemaSource, known, read, split, write
 from braidstream.deciding.join import Outcome, State
 from braidstream.deciding.policy import Evidence
-from braidstream.errors import FatalError, PoisonRecord
+from braidstream.errors import FatalError
 from braidstream.streaming import encoding
 
 _MILLISECONDS = "timestamp-millis"
@@ -87,10 +87,7 @@ class _Records:
         return read(self._writers.get(schema_id) or self._writer(schema_id), body, self._latest)
 
     def _writer(self, schema_id: int) -> AvroSchema:
-        schema = self._schemas.schema(schema_id)
-        if schema is None:
-            raise PoisonRecord("VALUE_CONVERTER", f"schema id {schema_id} is not known")
-        writer = self._writers[schema_id] = _with_plain_times(schema)
+        writer = self._writers[schema_id] = _with_plain_times(known(self._schemas, schema_id))
         return writer
 
 

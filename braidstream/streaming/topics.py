@@ -134,7 +134,7 @@ def check(
         if (found := len(topics[spec.name].partitions)) != spec.partitions:
             raise SettingsError(
                 f"topic {spec.name} has {found} partitions, not {spec.partitions} (PARTITIONS): all topics of a "
-                "pipeline need the same number. Set PARTITIONS to it, or create the topic again."
+                "pipeline need the same number. Set PARTITIONS to it if the others have as many, else create it again."
             )
     # Who only writes to a topic may not be allowed to ask for its settings.
     if any(spec.config for spec in wanted):

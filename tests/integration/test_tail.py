@@ -100,7 +100,7 @@ def test_a_schema_that_only_the_registry_knows(settings: dict[str, str], registr
     done = command_line.run("tail", TOPIC, "--to-end", "--json", settings={**settings, "SCHEMA_REGISTRY_URL": registry})
     known, unknown = (json.loads(line) for line in done.stdout.splitlines())
     assert known["value"] == {"n": 5}
-    assert unknown["undecoded"]["reason"] == f"schema id {schema_id + 1_000_000} is not known"
+    assert unknown["undecoded"]["reason"].startswith(f"schema id {schema_id + 1_000_000} is not known")
 
 
 def test_a_registry_that_does_not_answer_is_told(settings: dict[str, str]) -> None:

@@ -103,7 +103,10 @@ def test_a_tombstone_has_a_null_value() -> None:
     [
         (b"hello", "not in Confluent's wire format"),
         (b"", "not in Confluent's wire format"),
-        (write(8, SCHEMA, {"id": "a", "value": 1, "at": AT, "raw": None, "parts": []}), "schema id 8 is not known"),
+        (
+            write(8, SCHEMA, {"id": "a", "value": 1, "at": AT, "raw": None, "parts": []}),
+            "schema id 8 is not known: it is a registry's",
+        ),
         (b"\x00\x00\x00\x00\x09\x02\x00", "schema id 9 is not safe to be read: Nested is nested in itself"),
         (measured()[:-3], "not readable as Measured"),
         (measured() + b"!", "1 bytes are left"),

@@ -344,7 +344,7 @@ HEADER, BODY = GOOD[:5], GOOD[5:]
         (b"7", None, "the value is null"),
         (b"7", b"", "not in Confluent's wire format"),
         (b"7", b"\x01" + GOOD[1:], "not in Confluent's wire format"),
-        (b"7", b"\x00\xff\xff\xff\xff" + BODY, "schema id 4294967295 is not known"),
+        (b"7", b"\x00\xff\xff\xff\xff" + BODY, "schema id 4294967295 is not known: no schema here has it"),
         (b"7", GOOD[:-1], "not readable as"),
         (b"7", GOOD + b"\x00", "1 bytes are left after the Avro record"),
         (b"7", HEADER + b"\xfe\xff\xff\xff\x0f" + BODY[1:], "not readable as"),

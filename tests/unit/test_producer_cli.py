@@ -329,4 +329,7 @@ def test_sample(tmp_path: Path) -> None:
     path = tmp_path / "trips_2024-05.csv"
     result = CliRunner().invoke(cli, ["sample", str(path), "--rows", "300", "--seed", "9"])
     assert (result.exit_code, result.stdout) == (0, f"300 synthetic trips written to {path}\n")
+    again = CliRunner().invoke(cli, ["sample", str(path)])
+    assert (again.exit_code, "give another name, or replace it with --force" in again.stderr) == (2, True)
+    assert CliRunner().invoke(cli, ["sample", str(path), "--rows", "300", "--force"]).exit_code == 0
     assert read_trips([path]).rides["pickup_at"].dt.strftime("%Y-%m").unique().to_list() == ["2024-05"]
