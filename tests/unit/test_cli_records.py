@@ -145,7 +145,7 @@ def test_a_schema_is_asked_for_once_and_nothing_is_registered() -> None:
     assert [decode(message(measured())).value["id"] for _ in range(3)] == ["a"] * 3
     assert schemas.asked == 1
     for _ in range(3):
-        assert decode(message(b"\x00\x00\x00\x00\x08")).value.reason == "schema id 8 is not known"
+        assert decode(message(b"\x00\x00\x00\x00\x08")).value.reason.startswith("schema id 8 is not known")
     assert schemas.asked == 2
 
 
