@@ -28,21 +28,15 @@ def examine(case: Case, metadata: Any, configs: Configs) -> Iterator[Finding]:
     replicas = {name: min(len(at.replicas) for at in topic.partitions.values()) for name, topic in there.items()}
     specs = [spec for spec in topics.specs(case.pipeline, case.settings) if spec.name in configs]
     found = [*_shape(case, there, is_fixed=not configs), *_settings(case, specs, configs, replicas)]
-    yield from found or [ok(CHECK, f"all {len(case.topics)} are there, with {_count(case, there)} partitions each")]
-
-
-def _count(case: Case, there: Mapping[str, Any]) -> int:
-    return len(there[case.topics[0]].partitions)
+    yield from found or [
+        ok(CHECK, f"all {len(case.topics)} are there, with {len(there[case.topics[0]].partitions)} partitions each")
+    ]
 
 
 def _shape(case: Case, there: Mapping[str, Any], *, is_fixed: bool) -> Iterator[Finding]:
     if missing := [name for name in case.topics if name not in there]:
         yield wrong(CHECK, f"missing: {', '.join(missing)}", case.command("topics create"))
-    counts = {name: len(there[name].partitions) for name in case.topics if name in there}
-    yield from _partitions(case, counts, is_fixed=is_fixed)
-
-
-def _partitions(case: Case, counts: Mapping[str, int], *, is_fixed: bool) -> Iterator[Finding]:
+    counts = {name: len(topic.partitions) for name, topic in there.items()}
     if not counts:
         return
     wanted = case.settings.partitions
