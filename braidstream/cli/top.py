@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from braidstream import logs
+from braidstream.avro import EventType
 from braidstream.cli import plugins
 from braidstream.cli.errors import sigterm_ends
 from braidstream.cli.following import MOST_A_SECOND, Following
@@ -48,7 +49,7 @@ class Top:
     def __init__(
         self, settings: Settings, pipeline: Pipeline[Any], partitions: Sequence[Partition], polling: Polling
     ) -> None:
-        types = [pipeline.decisions.event_type, pipeline.decision_state.event_type]
+        types: list[EventType[Any]] = [pipeline.decisions.event_type, pipeline.decision_state.event_type]
         self._following = Following(settings, pipeline, Decoder(schemas_for(settings, types, _REGISTRY_TIMEOUT)))
         self._polling = polling
         self._title = f"braidstream top · {settings.bootstrap_servers}"
