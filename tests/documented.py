@@ -32,7 +32,6 @@ IN_COMPOSE: Final = (
     "docker compose exec duration braidstream health",
     "docker compose run --rm cli doctor",
     "docker compose stop duration",
-    "docker compose up --wait --no-recreate",
     "docker compose start duration",
     "docker compose restart duration",
     "docker compose down --volumes",

@@ -16,10 +16,10 @@ from rich.console import Console
 
 from braidstream import logs
 from braidstream.cli import completion, letter_views, letters, plugins
-from braidstream.cli.groups import FirstRecords, Groups, Stretch
+from braidstream.cli.groups import FirstRecords, Group, Groups, Stretch
 from braidstream.cli.reading import TopicReader, stretch_reader
 from braidstream.cli.records import Decoder, Record, is_of
-from braidstream.cli.rewinding import COLUMNS, Rewind, check_time, rewinds, the_group, versions
+from braidstream.cli.rewinding import COLUMNS, Rewind, check_time, rewinds, running, the_group, versions
 from braidstream.errors import FatalError, SettingsError
 from braidstream.models.folder import folder_of, is_model, read_card
 from braidstream.pipelines import Pipeline
@@ -85,13 +85,19 @@ def rescore(
     pipeline = plugins.pipeline(pipeline_name)
     with closing(stretch_reader(settings, "rescore")) as consumer:
         scored = _Scored(settings, pipeline, TopicReader(consumer, settings, settings.named(pipeline.subjects.name)))
-        group, plan = scored.plan(group_name, start)
+        group = scored.group(group_name)
+        why_not = running(group)
+        if why_not is not None and not dry_run:
+            raise SettingsError(why_not)
+        plan = scored.plan(group, start)
+        if why_not is not None:
+            click.echo(textwrap.fill(f"Before that: {why_not}.", shutil.get_terminal_size().columns))
         if not plan or dry_run:
             return
         if not yes and not click.confirm("Go on?"):
             raise click.Abort
-        scored.move(group, plan)
-    click.echo(f"{group} goes on from there: start its workers, with the new model.")
+        scored.move(group.name, plan)
+    click.echo(f"{group.name} goes on from there: start its workers, with the new model.")
 
 
 class _Scored:
@@ -103,15 +109,21 @@ class _Scored:
         self._settings = settings
         self._pipeline = pipeline
         self._reader = reader
+        self._predictions = reader.of(settings.named(pipeline.predictions.name))
         self._client = clients.admin(settings)
 
-    def plan(self, name: str, start: datetime | Literal["beginning"]) -> tuple[str, Sequence[Rewind]]:
-        """The group's full name and what goes back, told to the user; raises `SettingsError` when that cannot be."""
-        reader, predictions = self._reader, self._reader.of(self._settings.named(self._pipeline.predictions.name))
-        read = [Partition(topic.name, number) for topic in (reader, predictions) for number in reader.numbers]
-        group = the_group(Groups(self._client).of(read), name, self._settings.named(name), reader.name)
+    def group(self, name: str) -> Group:
+        """The group of this name; raises `SettingsError` when it is not that of a model."""
+        read = [
+            Partition(topic.name, number) for topic in (self._reader, self._predictions) for number in topic.numbers
+        ]
+        return the_group(Groups(self._client).of(read), name, self._settings.named(name), self._reader.name)
+
+    def plan(self, group: Group, start: datetime | Literal["beginning"]) -> Sequence[Rewind]:
+        """What goes back, told to the user; raises `SettingsError` when that cannot be."""
+        reader = self._reader
         model = group.name.removeprefix(self._settings.topic_prefix)
-        said, is_warning = self._versions(model, predictions)
+        said, is_warning = self._versions(model)
         firsts, ends = reader.between(reader.numbers, None, None)
         starts = firsts
         if start != "beginning":
@@ -122,11 +134,11 @@ class _Scored:
         plan = rewinds(committed, starts)
         if not plan:
             click.echo(f"Nothing to be scored again: {group.name} has scored nothing of that time in {reader.name}.")
-            return group.name, plan
+            return plan
         self._tell(group.name, plan, deleted=start == "beginning" and any(firsts.values()))
         text = f"Warning: {said}" if is_warning else said
         click.echo(textwrap.fill(text, shutil.get_terminal_size().columns), err=is_warning)
-        return group.name, plan
+        return plan
 
     def move(self, group: str, plan: Sequence[Rewind]) -> None:
         """Go back; raises `FatalError` when the broker refuses, as it does when a worker has started meanwhile."""
@@ -159,22 +171,23 @@ class _Scored:
             found = first_records.times(stretches.values())
         return {number: found[stretch] for number, stretch in stretches.items()}
 
-    def _versions(self, model: str, predictions: TopicReader) -> tuple[str, bool]:
+    def _versions(self, model: str) -> tuple[str, bool]:
         uri = self._settings.model_uri or f"models/{model}"
         folder = folder_of(uri)
         card = read_card(folder) if is_model(folder) else None
         if card is not None and card.name != model:
             raise SettingsError(f"{uri} (MODEL_URI) holds the model {card.name}, not {model}")
-        last = self._last_prediction(model, predictions)
+        last = self._last_prediction(model)
         if last is None:
             raise SettingsError(
-                f"no prediction of {model} is in {predictions.name}: only the group of a model can go back, and not "
-                "that of a consumer with a handler of its own, which knows what it has handled apart from its offsets"
+                f"no prediction of {model} is in {self._predictions.name}: only the group of a model can go back, "
+                "and not that of a consumer with a handler of its own, which knows what it has handled apart from its "
+                "offsets"
             )
         return versions(model, uri, last.value["model_version"], card.version if card is not None else None)
 
-    def _last_prediction(self, model: str, predictions: TopicReader) -> Record | None:
-        topic = self._pipeline.predictions
+    def _last_prediction(self, model: str) -> Record | None:
+        topic, predictions = self._pipeline.predictions, self._predictions
         decode = Decoder(schemas_for(self._settings, [topic.event_type]))
         with Console(stderr=True).status(f"looking for the last prediction of {model} in {predictions.name}"):
             for starts, ends in predictions.stretches(predictions.numbers, _BACK):

@@ -38,7 +38,7 @@ def rewinds(committed: Mapping[int, int], starts: Mapping[int, int]) -> list[Rew
 def the_group(groups: Iterable[Group], name: str, named: str, subjects: str) -> Group:
     """The group of this name, or of this name with TOPIC_PREFIX (`named`), that is to go back in the subjects' topic.
 
-    Raises `SettingsError` when there is none, when it reads other topics too, and when it has members.
+    Raises `SettingsError` when there is none, and when it reads other topics too.
     """
     by_name = {group.name: group for group in groups if subjects in group.topics}
     group = by_name.get(named) or by_name.get(name)
@@ -50,14 +50,16 @@ def the_group(groups: Iterable[Group], name: str, named: str, subjects: str) -> 
             f"{group.name} reads {', '.join(sorted(others))} too, as a decision service does: its offsets belong with "
             "its changelog, and only the group of a model can go back"
         )
-    if group.members or group.state not in ("empty", "dead", "unknown"):
-        count = len(group.members or ())
-        state = f"has {count} member{'s' * (count > 1)}" if count else f"is {group.state}"
-        raise SettingsError(
-            f"{group.name} {state}: stop its workers first, as in `docker compose stop {name}`; one that was killed is "
-            "a member for 10 s more"
-        )
     return group
+
+
+def running(group: Group) -> str | None:
+    """Why a group cannot go back for now; None when all of its workers are stopped."""
+    if not group.members and group.state in ("empty", "dead", "unknown"):
+        return None
+    count = len(group.members or ())
+    state = f"has {count} member{'s' * (count > 1)}" if count else f"is {group.state}"
+    return f"{group.name} {state}: stop its workers first; one that was killed is a member for 10 s more"
 
 
 def check_time(

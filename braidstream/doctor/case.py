@@ -39,8 +39,11 @@ class Case:
         return self.kafka("configs", f"--alter --entity-type topics --entity-name {topic} --add-config {setting}")
 
     def start(self, group: str) -> tuple[str, ...]:
-        """The command that starts a worker of a group, where its module is found by the usual names; else nothing."""
-        return tuple(f"python -m {module}" for module in self._modules(group.removeprefix(self.settings.topic_prefix)))
+        """The command that starts a group's workers: START_COMMAND, or else by their module, if it is found."""
+        name = group.removeprefix(self.settings.topic_prefix)
+        if self.settings.start_command is not None:
+            return (self.settings.start_command.replace("{group}", name),)
+        return tuple(f"python -m {module}" for module in self._modules(name))
 
     def train(self, model: str) -> tuple[str, ...]:
         """The command that replaces a model, where its module is found; else nothing. It may want data, too."""

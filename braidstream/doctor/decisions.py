@@ -48,6 +48,14 @@ def _unserved(case: Case, model: str) -> Finding:
     return warning(CHECK, f"there is a model {model}, and no worker serves it", *start)
 
 
+def unreadable(reasons: Sequence[str]) -> Iterator[Finding]:
+    """Records of late that cannot be decoded here, with the reasons."""
+    if reasons:
+        yield warning(
+            CHECK, f"{len(reasons)} of the last records cannot be read here, the last one since {reasons[-1]}"
+        )
+
+
 def partial(case: Case, decisions: Sequence[dict[str, Any]]) -> Iterator[Finding]:
     """First decisions of late that were made at their deadline, without a prediction."""
     first = [decision for decision in decisions if decision["revision"] == 0]

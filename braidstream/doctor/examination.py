@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from braidstream.cli.groups import FirstRecords, Groups, look
 from braidstream.cli.letter_views import counted
 from braidstream.cli.reading import read, stretch_reader
-from braidstream.cli.records import Decoder, is_of
+from braidstream.cli.records import Decoder, Undecoded, is_of
 from braidstream.doctor import broker, clocks, dead_letters, decisions, groups, models, registry, topics, transactions
 from braidstream.doctor.case import Case
 from braidstream.doctor.findings import Finding, wrong
@@ -133,7 +133,11 @@ class _Kafka:
 
     def _partial(self) -> Iterator[Finding]:
         topic = self._case.pipeline.decisions
-        records = map(Decoder(schemas_for(self._case.settings, [topic.event_type])), self._recent(topic.name))
+        decode = Decoder(schemas_for(self._case.settings, [topic.event_type]))
+        records = [decode(message) for message in self._recent(topic.name)]
+        yield from decisions.unreadable(
+            [record.value.reason for record in records if isinstance(record.value, Undecoded)]
+        )
         yield from decisions.partial(self._case, [record.value for record in records if is_of(topic, record)])
 
     def _dead_letters(self) -> Iterator[Finding]:

@@ -77,12 +77,10 @@ def _deserted(case: Case, group: Group, rows: Sequence[Lag], seen: Snapshot) -> 
     said = f"{group.name} has no members, and " + (
         f"{count(waiting, 'record')} wait, the first for {longest}" if waiting else "nothing waits yet"
     )
-    delete = case.kafka("consumer-groups", f"--delete --group {shlex.quote(group.name)}")
     if not reads_subjects:
+        delete = case.kafka("consumer-groups", f"--delete --group {shlex.quote(group.name)}")
         return warning(CHECK, f"{said}. If it is not to run any more:", delete)
-    start = case.start(group.name)
-    advice = "start its workers" if start else "start its workers, or, if it is not to run any more, delete it"
-    return (wrong if waiting else warning)(CHECK, f"{said}: {advice}", *(start or (delete,)))
+    return (wrong if waiting else warning)(CHECK, f"{said}: start its workers", *case.start(group.name))
 
 
 def _progress(case: Case, group: Group, rows: Sequence[Lag], before: Snapshot, after: Snapshot) -> Iterator[Finding]:

@@ -13,4 +13,5 @@ class DoctorSettings(Settings):
     expected_models: ModelNames | None = Field(default=None, description="Models that a decision waits for.")
     decision_deadline: float = Field(default=30.0, gt=0, description="Seconds that a decision waits for models.")
     model_uri: str | None = Field(default=None, description="The model that a worker serves.")
+    start_command: str | None = Field(default=None, description="Starts the workers of `{group}`, for the advice.")
     processing_guarantee: Guarantee = Field(default="exactly_once", description="What the workers promise.")

@@ -199,7 +199,7 @@ def observed(trips: Path) -> Iterator[Observed]:
         seen.log = stack.glance("docker compose logs -f decision")
         seen.metrics = stack.compose("exec", "-T", "duration", "python", "-c", SCRAPE)
         stack.type("docker compose run --rm cli doctor")
-        for command in ("stop duration", "up --wait --no-recreate", "start duration", "restart duration"):
+        for command in ("stop duration", "start duration", "restart duration"):
             stack.type(f"docker compose {command}")
         yield seen
         stack.type("docker compose down --volumes")

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from braidstream import cli, settings
 from braidstream.cli.plugins import PIPELINE_VARIABLE
 from braidstream.deciding.policy import Verdict
+from braidstream.doctor.settings import DoctorSettings
 from braidstream.settings import HandlerSettings, ScoringSettings, Settings, WorkerSettings
 from braidstream.streaming.dead_letters import REPLAY
 from braidstream.streaming.evidence_header import EVIDENCE
@@ -186,7 +187,7 @@ def _exported() -> dict[str, tuple[str, set[str]]]:
 def test_every_setting_that_is_named_exists(document: Path) -> None:
     named = {span.split("=")[0] for span in spans(document) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+(=.*)?", span)}
     named |= {name for variables, _ in commands(document) for name in variables}
-    kinds = (ScoringSettings, RideDecisionSettings, DownloadSettings)
+    kinds = (ScoringSettings, DoctorSettings, RideDecisionSettings, DownloadSettings)
     known = {name.upper() for kind in kinds for name in kind.model_fields}
     known |= {*re.findall(r"\$\{(\w+)", COMPOSE), "CI", PIPELINE_VARIABLE} | NO_SETTINGS
     known |= {name for name in vars(environment_variables) if name.startswith("OTEL_")}

@@ -170,10 +170,15 @@ def test_what_is_no_decision_is_left_out(embedded: EmbeddedBroker, tmp_path: Pat
             Prediction(prediction_id="p", subject_id="r", model="tip", model_version="1", value=1, predicted_at=NOON)
         )
     producer = Producer({"bootstrap.servers": embedded.bootstrap_servers})
-    for value in (None, b"\xff"):
+    for value in (None, b"\x00\x00\x00\x00\x03\x02"):
         producer.produce(RIDES.decisions.name, value, b"k")
     assert producer.flush(10) == 0
-    assert {one.level for one in examination.examine(case)} == {"ok"}
+    (found,) = (one for one in examination.examine(case) if one.level != "ok")
+    assert (found.level, found.check) == ("warning", "decisions")
+    assert found.says.startswith(
+        "2 of the last records cannot be read here, the last one since schema id 3 is not known"
+    )
+    assert "SCHEMA_REGISTRY_URL" in found.says
 
 
 @pytest.mark.parametrize(("broken", "code"), [(False, 0), (True, 1)])
@@ -268,8 +273,15 @@ def test_a_group_whose_name_a_shell_would_read(tmp_path: Path) -> None:
     rows = lags([left], {RIDE: Log(5, 100)})
     snapshot = Snapshot(NOON, [left], rows)
     found = list(groups.examine(case_of(tmp_path, KAFKA_BOOTSTRAP_SERVERS="k:1"), snapshot, snapshot))
-    assert len(found) == 2
-    assert all("--group 'a; b'" in command for one in found for command in one.mend)
+    assert ["--group 'a; b'" in command for one in found for command in one.mend] == [True]
+
+
+def test_workers_are_started_as_the_setting_says(tmp_path: Path) -> None:
+    left = Group("tip", "empty", (), {RIDE: 0})
+    snapshot = Snapshot(NOON, [left], lags([left], {RIDE: Log(0, 100)}))
+    case = case_of(tmp_path, START_COMMAND="docker compose start {group}")
+    (found,) = groups.examine(case, snapshot, snapshot)
+    assert found.mend == ("docker compose start tip",)
 
 
 # The registry

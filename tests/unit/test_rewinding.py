@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from confluent_kafka import Producer
 
 from braidstream.cli import main
 from braidstream.cli.groups import Group, Member
-from braidstream.cli.rewinding import Rewind, check_time, rewinds, the_group, versions
+from braidstream.cli.rewinding import Rewind, check_time, rewinds, running, the_group, versions
 from braidstream.embedded import EmbeddedBroker, appear
 from braidstream.errors import SettingsError
 from braidstream.streaming.ports import Partition
@@ -42,18 +43,20 @@ def test_a_group_is_named_with_its_prefix_or_without_it(name: str) -> None:
         ([DURATION, DECISION, WRITER], "tip", "no group x.tip has read x.ride_started; the groups that have are: "),
         ([WRITER], "writer", "the groups that have are: none"),
         ([DECISION], "decision", "x.decision reads x.predictions too, as a decision service does"),
-        (
-            [Group("x.duration", "stable", (MEMBER,), {RIDES_0: 10})],
-            "duration",
-            "x.duration has 1 member: stop its workers first, as in `docker compose stop duration`",
-        ),
-        ([Group("x.duration", "preparing rebalancing", (), {RIDES_0: 10})], "duration", "is preparing rebalancing: "),
     ],
 )
 def test_other_groups_are_refused(groups: list[Group], name: str, sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
         the_group(groups, name, f"x.{name}", "x.ride_started")
     assert sentence in str(caught.value)
+
+
+def test_a_group_goes_back_when_its_workers_are_stopped() -> None:
+    assert running(DURATION) is None
+    assert "x.duration has 1 member: stop its workers" in str(
+        running(replace(DURATION, state="stable", members=(MEMBER,)))
+    )
+    assert "x.duration is preparing rebalancing: " in str(running(replace(DURATION, state="preparing rebalancing")))
 
 
 def test_the_embedded_broker_is_refused_and_so_is_asking_without_a_terminal() -> None:
