@@ -54,7 +54,8 @@ def groups(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) ->
     client_logger().setLevel(logging.CRITICAL)
     try:
         settings = Settings.load()
-        listed = clients.admin(settings).list_consumer_groups(request_timeout=_PATIENCE).result()
+        client = clients.admin(settings)  # it ends, and answers nothing, when nobody has it any more
+        listed = client.list_consumer_groups(request_timeout=_PATIENCE).result()
     except (SettingsError, KafkaException):
         return []
     prefix = settings.named("")

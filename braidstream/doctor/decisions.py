@@ -68,10 +68,11 @@ def partial(case: Case, decisions: Sequence[dict[str, Any]]) -> Iterator[Finding
         models = ", ".join(f"{model} in {times}" for model, times in missing.most_common())
         yield warning(
             CHECK,
-            f"{len(late)} of the last {len(first)} decisions were made at their deadline; missing is {models}: is its "
-            "worker behind, or gone?",
+            f"{len(late):,} of the last {len(first):,} decisions were made at their deadline, the last at "
+            f"{max(decision['decided_at'] for decision in late):%H:%M:%S} UTC; missing is {models}: was its worker "
+            "behind, or gone?",
             case.command("lag"),
         )
     elif first:
         early = f", or made before the deadline ({case.settings.decision_deadline:g} s)" if partial else ""
-        yield ok(CHECK, f"the last {len(first)} were complete{early}")
+        yield ok(CHECK, f"the last {len(first):,} were complete{early}")

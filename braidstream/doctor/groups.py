@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -60,13 +61,14 @@ def _gaps(case: Case, rows: Sequence[Lag]) -> Iterator[Finding]:
 def _members(case: Case, group: Group, rows: Sequence[Lag], seen: Snapshot) -> Iterator[Finding]:
     if not group.members:
         yield _deserted(case, group, rows, seen)
-    idle = [member for member in group.members or () if not member.partitions]
+    idle = sum(not member.partitions for member in group.members or ())
+    most = max(Counter(row.partition.topic for row in rows).values(), default=0)
     # While partitions are given out, nobody has any.
-    if idle and len(idle) < len(group.members or ()):
+    if 0 < idle < (members := len(group.members or ())) and most < members:
         yield warning(
             CHECK,
-            f"{len(idle)} of the {len(group.members or ())} members of {group.name} have nothing to do, since no topic "
-            "has as many partitions: stop them",
+            f"of the {members} members of {group.name}, {idle} without partitions: no topic that it reads has more than "
+            f"{most}, so stop as many",
         )
 
 

@@ -254,7 +254,7 @@ def test_groups_that_do_not(made: Case) -> None:
     assert reader.level == "warning"
     assert reader.mend[0].endswith(f"--delete --group {named('reader')}")
     assert f"in partitions [0, 1] of {named('ride_started')}" in only(f"{named('duration')} did not move for").says
-    only(f"1 of the 3 members of {named('speed')} have nothing to do")
+    only(f"of the 3 members of {named('speed')}, 1 without partitions: no topic that it reads has more than 2")
     tip = only("decisions wait for tip (EXPECTED_MODELS) until their deadline, and no worker serves it")
     assert (tip.level, tip.mend) == ("wrong", ("python -m consumers.tip",))
     speed = only("decisions do not wait for speed, way, served by workers")

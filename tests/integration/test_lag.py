@@ -6,13 +6,14 @@ import json
 from contextlib import closing
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from braidstream.cli import main
+from braidstream.cli import completion, main
 
 pytestmark = pytest.mark.docker
 
@@ -65,6 +66,8 @@ def test_a_groups_members_are_shown_with_what_they_have_not_processed(kafka: str
     left = lag()[group]
     assert (left["state"], left["members"], left["member_list"]) == ("empty", 0, [])
     assert left["topics"][0]["lag_records"] == 7
+    offered = completion.groups(click.Context(main), click.Argument(["group"]), "ride_started-c")
+    assert f"ride_started-{protocol}" in offered
 
 
 def test_what_an_open_transaction_wrote_is_not_behind_yet(kafka: str, topic: str) -> None:

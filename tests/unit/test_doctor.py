@@ -152,7 +152,9 @@ def test_decisions_that_were_made_at_their_deadline(embedded: EmbeddedBroker, tm
         writer.send(decision("ride-0", [], revision=1))
     (found,) = (one for one in examination.examine(case) if one.check == "decisions")
     assert found.level == "warning"
-    assert found.says.startswith("3 of the last 8 decisions were made at their deadline; missing is tip in 3:")
+    assert found.says.startswith(
+        "3 of the last 8 decisions were made at their deadline, the last at 12:00:30 UTC; missing is tip in 3"
+    )
 
 
 def test_decisions_of_a_policy_that_did_not_wait(embedded: EmbeddedBroker, tmp_path: Path) -> None:
