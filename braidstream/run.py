@@ -182,7 +182,7 @@ def make_worker(settings: WorkerSettings, group: str, processor: Processor, obse
 def _state_broker(settings: WorkerSettings, group: str) -> StateBroker:
     return StateBroker(
         clients.BrokerLogEnds(lambda: clients.admin(settings)),
-        lambda: clients.reader(settings, f"{group}-restore"),
+        lambda: clients.stretch_reader(settings, f"{group}-restore"),
         now_ms,
     )
 

@@ -76,7 +76,7 @@ def _opened(pipeline_name: str | None) -> Iterator[_Opened]:
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format)
     pipeline = plugins.pipeline(pipeline_name)
-    with closing(clients.reader(settings, settings.named("dlq"))) as consumer:
+    with closing(clients.stretch_reader(settings, settings.named("dlq"))) as consumer:
         yield _Opened(settings, pipeline, TopicReader(consumer, settings, settings.named(pipeline.dead_letters)))
 
 

@@ -23,15 +23,6 @@ _PATIENCE = 10.0
 """Seconds after which a person is told that no broker answers, unless BROKER_TIMEOUT is set."""
 
 
-def stretch_reader(settings: Settings, name: str) -> Any:
-    """A `clients.reader` for stretches that have an end: the broker does not keep it waiting there for more to come.
-
-    Its next question would wait too: a broker answers those of one connection in order.
-    """
-    quick = settings.model_copy(update={"kafka": {"fetch.wait.max.ms": "10", **settings.kafka}})
-    return clients.reader(quick, settings.named(name))
-
-
 def metadata_of(settings: Settings) -> Any:
     """The cluster's metadata; raises `UnavailableError` when no broker answers a person's patience long."""
     patience = {} if "broker_timeout" in settings.model_fields_set else {"broker_timeout": _PATIENCE}

@@ -17,7 +17,7 @@ from rich.console import Console
 from braidstream import logs
 from braidstream.cli import completion, letter_views, letters, plugins
 from braidstream.cli.groups import FirstRecords, Group, Groups, Stretch
-from braidstream.cli.reading import TopicReader, stretch_reader
+from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder, Record, is_of
 from braidstream.cli.rewinding import COLUMNS, Rewind, check_time, rewinds, running, the_group, versions
 from braidstream.errors import FatalError, SettingsError
@@ -83,7 +83,7 @@ def rescore(
     settings = ScoringSettings.load()
     logs.configure(settings.log_level, settings.log_format)
     pipeline = plugins.pipeline(pipeline_name)
-    with closing(stretch_reader(settings, "rescore")) as consumer:
+    with closing(clients.stretch_reader(settings, settings.named("rescore"))) as consumer:
         scored = _Scored(settings, pipeline, TopicReader(consumer, settings, settings.named(pipeline.subjects.name)))
         group = scored.group(group_name)
         why_not = running(group)

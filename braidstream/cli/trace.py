@@ -13,13 +13,14 @@ from rich.console import Console
 from braidstream import logs
 from braidstream.cli import letters, plugins, timeline_views
 from braidstream.cli.letter_views import to_seconds
-from braidstream.cli.reading import TopicReader, stretch_reader
+from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder
 from braidstream.cli.search import Search
 from braidstream.cli.timeline import DECISION, timeline
 from braidstream.errors import FatalError
 from braidstream.registry import schemas_for
 from braidstream.settings import ModelNames, Settings
+from braidstream.streaming import clients
 
 
 class _TraceSettings(Settings):
@@ -60,7 +61,7 @@ def trace(*, subject_id: str, since: datetime | None, is_json: bool, pipeline_na
     now = datetime.now(UTC)
     name = settings.named(pipeline.subjects.name)
     with (
-        closing(stretch_reader(settings, "trace")) as consumer,
+        closing(clients.stretch_reader(settings, settings.named("trace"))) as consumer,
         Console(stderr=True).status("asking the broker") as status,
     ):
         reader = TopicReader(consumer, settings, name)

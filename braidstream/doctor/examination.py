@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from braidstream.cli.groups import FirstRecords, Groups, look
 from braidstream.cli.letter_views import counted
-from braidstream.cli.reading import read, stretch_reader
+from braidstream.cli.reading import read
 from braidstream.cli.records import Decoder, Undecoded, is_of
 from braidstream.doctor import broker, clocks, dead_letters, decisions, groups, models, registry, topics, transactions
 from braidstream.doctor.case import Case
@@ -21,6 +21,7 @@ from braidstream.doctor.findings import Finding, wrong
 from braidstream.doctor.topics import Configs
 from braidstream.errors import BraidstreamError, UnavailableError
 from braidstream.registry import schemas_for
+from braidstream.streaming import clients
 from braidstream.streaming import topics as kafka_topics
 from braidstream.streaming.ports import Partition
 from braidstream.streaming.replay import Letter, replayed_by, time_of
@@ -157,6 +158,6 @@ class _Kafka:
         logs = self._asked.logs(own)
         starts = {partition.number: max(log.start, log.end - _AT_MOST) for partition, log in logs.items()}
         ends = {partition.number: log.end for partition, log in logs.items()}
-        with closing(stretch_reader(self._case.settings, "doctor")) as consumer:
+        with closing(clients.stretch_reader(self._case.settings, self._case.settings.named("doctor"))) as consumer:
             records = list(read(consumer, name, starts, ends, timeout=_PATIENCE))
         return [record for record in records if (at := time_of(record)) is not None and at >= since]

@@ -67,8 +67,8 @@ def _members(case: Case, group: Group, rows: Sequence[Lag], seen: Snapshot) -> I
     if 0 < idle < (members := len(group.members or ())) and most < members:
         yield warning(
             CHECK,
-            f"of the {members} members of {group.name}, {idle} without partitions: no topic that it reads has more than "
-            f"{most}, so stop as many",
+            f"of the {members} members of {group.name}, {idle} without partitions: no topic that it reads has more "
+            f"than {most}, so stop as many",
         )
 
 

@@ -121,6 +121,15 @@ def reader(settings: Settings, name: str, *, committed: bool = True) -> Any:
     return make_client(confluent_kafka.Consumer, config)
 
 
+def stretch_reader(settings: Settings, name: str) -> Any:
+    """A `reader` for stretches that have an end: the broker does not keep it waiting there for more to come.
+
+    Its next question would wait too: a broker answers those of one connection in order.
+    """
+    quick = settings.model_copy(update={"kafka": {"fetch.wait.max.ms": "10", **settings.kafka}})
+    return reader(quick, name)
+
+
 def transactional_id(group: str) -> str:
     """Distinct for each worker, and the same for a container that is restarted."""
     return f"{group}-{socket.gethostname()}-{os.getpid()}"

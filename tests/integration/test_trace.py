@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewTopic
 
 from braidstream.avro import Codec, LocalSchemas
-from braidstream.cli.reading import TopicReader, stretch_reader
+from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder
 from braidstream.cli.search import Findings, Search
 from braidstream.errors import UnavailableError
@@ -68,7 +68,7 @@ def write(rides: RidePipeline, *events: tuple[float, Topic[Any], Any]) -> None:
 
 def search(rides: RidePipeline, ride_id: str, since: datetime | None = None) -> Findings:
     decode = Decoder(LocalSchemas(*(topic.event_type for topic in RIDES.topics)))
-    with closing(stretch_reader(rides.settings, "test")) as consumer:
+    with closing(clients.stretch_reader(rides.settings, rides.settings.named("test"))) as consumer:
         reader = TopicReader(consumer, rides.settings, rides.settings.named(RIDES.subjects.name))
         found = Search(reader, rides.settings, RIDES, decode=decode, subject_id=ride_id, tell=lambda _: None)
         return found.run(since, datetime.now(UTC))
@@ -123,7 +123,7 @@ def test_topics_with_fewer_partitions_have_no_records_of_the_others(kafka: str, 
     client = clients.admin(settings)
     for created in client.create_topics([NewTopic(name, count, 1) for name, count in names.items()]).values():
         created.result(20)
-    with closing(stretch_reader(settings, "test")) as consumer:
+    with closing(clients.stretch_reader(settings, settings.named("test"))) as consumer:
         reader = TopicReader(consumer, settings, settings.named("ride_started"))
         subject_id = next(name for name in "abcdefgh" if partition_of_key(name.encode(), 2) == 1)
         looking = Search(
