@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from braidstream.models.scorer import Scorer
 from braidstream.pipelines import Pipeline, Topic
 from braidstream.processors import StateBroker, decision_processor, handler_processor, scoring_processor
 from braidstream.registry import schemas_for
-from braidstream.settings import DecisionSettings, HandlerSettings, ScoringSettings, WorkerSettings
+from braidstream.settings import DecisionSettings, HandlerSettings, ScoringSettings, Settings, WorkerSettings
 from braidstream.streaming import clients, topics
 from braidstream.streaming.handler import Handle, Out
 from braidstream.streaming.inbox import Inbox
@@ -201,7 +202,20 @@ def _prepare(pipeline: Pipeline[Any], settings: WorkerSettings) -> SchemaSource:
 
 def _main(pipeline: Pipeline[Any], settings_type: type[S], start: Callable[[S, Watcher], Worker]) -> None:
     """Read the settings, run the worker; what goes wrong is one line, and the exit code."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        # Else who only wants to read takes partitions from the workers that run.
+        print(usage(settings_type))
+        sys.exit(0)
     sys.exit(report(lambda: _run(pipeline, settings_type, start)))
+
+
+def usage(settings_type: type[Settings]) -> str:
+    """The settings of a program, for 80 columns."""
+    lines = ["This program takes no arguments. Its settings are environment variables:"]
+    for name, field in settings_type.model_fields.items():
+        shown = "KAFKA_<PROPERTY>" if name == "kafka" else name.upper()
+        lines += ["", shown, textwrap.fill(str(field.description), 76, initial_indent="    ", subsequent_indent="    ")]
+    return "\n".join(lines)
 
 
 def _run(pipeline: Pipeline[Any], settings_type: type[S], start: Callable[[S, Watcher], Worker]) -> None:

@@ -50,6 +50,21 @@ def test_every_code_is_listed() -> None:
     assert [row[0] for row in table(ROOT / "docs" / "desk.md", "| code | meaning |")] == ["0", "1", "2", "130"]
 
 
+@pytest.mark.parametrize("program", ["decision_service", "consumers.duration"])
+def test_a_worker_that_is_asked_for_help_tells_its_settings_and_starts_nothing(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", program, "--help"],
+        env=command_line.environment({}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nBATCH_SIZE\n    Most records taken at once.\n" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
 def test_done(settings: Mapping[str, str]) -> None:
     assert command_line.run("tail", "decisions", "--to-end", settings=settings).returncode == 0
 
