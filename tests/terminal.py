@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ALTERNATE_ON, ALTERNATE_OFF = "\x1b[?1049h", "\x1b[?1049l"
 CURSOR_OFF, CURSOR_ON = "\x1b[?25l", "\x1b[?25h"
@@ -57,27 +60,28 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Read until it holds, or fail with what is on the screen."""
+        """Read until it holds, or fail with what is on the screen and where the process is."""
         deadline = time.monotonic() + _PATIENCE
         while not condition():
-            assert time.monotonic() < deadline, self.output[-4000:]
-            self._read()
+            if self._read():
+                continue
+            code = self.process.poll()
+            assert code is None, f"ended with {code}: {self.output[-4000:]}"
+            if time.monotonic() > deadline:
+                self.process.send_signal(signal.SIGABRT)  # `faulthandler` writes the stack of each thread
+                self.exit_code()
+                pytest.fail(self.output[-8000:])
 
     def exit_code(self) -> int:
         """Read until the process has ended."""
-        while self._read():
+        while self._read() or self.process.poll() is None:
             pass
-        return self.process.wait(_PATIENCE)
+        return self.process.wait()
 
     def _read(self) -> bool:
-        """Take what was written; whether there may be more."""
+        """Take what was written, for which it waits a little; whether there was something."""
         ready, _, _ = select.select([self._master], [], [], 0.1)
-        if not ready:
-            return self.process.poll() is None
-        try:
-            found = os.read(self._master, 65536)
-        except OSError:  # how Linux tells that nobody has it open any more
-            return False
+        found = os.read(self._master, 65536) if ready else b""
         self.output += found.decode(errors="replace")
         return bool(found)
 
@@ -99,7 +103,7 @@ def on_terminal(
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**environment, "TERM": "xterm-256color"},
+        env={**environment, "TERM": "xterm-256color", "PYTHONFAULTHANDLER": "1"},
         cwd=cwd,
         start_new_session=True,
     )
