@@ -98,7 +98,9 @@ def _command(
             folder = folder_of(model_uri)
             if is_model(folder) and not force:
                 card = read_card(folder)
-                click.echo(f"{folder} holds {card.name} {card.version} already: nothing to do; --force trains it again")
+                click.echo(
+                    f"{folder} holds {card.name} {card.version} already; --force trains it again, on these files"
+                )
                 return
             history = _read(event, files, outcome, model)
             _tell(fit(history, folder, force), folder)

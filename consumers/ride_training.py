@@ -129,7 +129,7 @@ def training_command(task: RideTask) -> click.Command:
 def _train(task: RideTask, files: Sequence[Path], folder: Path, *, force: bool, earliest: float) -> None:
     if is_model(folder) and not force:
         card = read_card(folder)
-        click.echo(f"{folder} holds {card.name} {card.version} already: nothing to do (--force trains it again)")
+        click.echo(f"{folder} holds {card.name} {card.version} already; --force trains it again, on these files")
         return
     card = task.train(read_trips(files, outcomes=True), folder, earliest=earliest, replace=force)
     click.echo(

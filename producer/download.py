@@ -168,7 +168,8 @@ def _fetch(
                 raise FatalError(
                     f"{url} does not come: {error}. {part.size:,}{of} bytes are there, and the same command goes on"
                 ) from error
-            shown.say(f"{error}; going on from {part.size / 1e6:,.1f} MB in {pauses[failed]:g} s")
+            again = f"going on from {part.size / 1e6:,.1f} MB" if part.size else "trying again"
+            shown.say(f"{error}; {again} in {pauses[failed]:g} s")
             sleep(pauses[failed])
             failed += 1
         else:

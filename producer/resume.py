@@ -76,7 +76,8 @@ def _require_same(path: Path, found: Position, wanted: Position) -> None:
     elif found.rides != wanted.rides:
         reason = "sends other rides: the files, their order or --start-at are not the same"
     elif (found.salt is None) != (wanted.salt is None):
-        reason = f"sends rides under {'their own' if found.salt is None else 'new'} ids (--new-ids, --loop)"
+        own, new = "their own ids, without --new-ids or --loop", "new ids, with --new-ids or --loop"
+        reason = f"sends rides under {own if found.salt is None else new}"
     else:
         return
     raise SettingsError(

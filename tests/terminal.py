@@ -95,7 +95,12 @@ def on_terminal(
     rows: int = 24,
     cwd: Path | None = None,
 ) -> Iterator[Terminal]:
-    """Start a command on a terminal of this size; killed in the end if it still runs."""
+    """Start a command on a terminal of this size; killed in the end if it still runs.
+
+    The size is the terminal's own: readline, which pytest loads, leaves COLUMNS and LINES in what xdist's workers
+    inherit.
+    """
+    inherited = {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
     master, slave = pty.openpty()
     _resize(master, columns, rows)
     process = subprocess.Popen(
@@ -103,7 +108,7 @@ def on_terminal(
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**environment, "TERM": "xterm-256color", "PYTHONFAULTHANDLER": "1"},
+        env={**inherited, "TERM": "xterm-256color", "PYTHONFAULTHANDLER": "1"},
         cwd=cwd,
         start_new_session=True,
     )

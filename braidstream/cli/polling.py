@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Event, Thread
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from braidstream.cli.groups import Group, Groups, Log, lags
+from braidstream.cli.groups import FirstRecords, Group, Groups, Lag, Log, Stretch, dated, lags
 from braidstream.dashboard.view import GroupRow
 from braidstream.errors import BraidstreamError, SettingsError
 from braidstream.settings import Settings
@@ -69,12 +71,16 @@ class Polling:
                 client = clients.admin(self._settings)
 
     def _poll_groups(self) -> None:
+        with closing(FirstRecords(self._settings)) as first_records:
+            self._ask_groups(AtRest(first_records))
+
+    def _ask_groups(self, at_rest: AtRest) -> None:
         client = clients.admin(self._settings)
         wait = 0.0
         while not self._closed.wait(wait):
             begin = time.monotonic()
             try:
-                self.groups, self.groups_failure = self._rows(client), None
+                self.groups, self.groups_failure = self._rows(client, at_rest), None
                 wait = max(self._every, (time.monotonic() - begin) / _SHARE)
             except SettingsError:
                 self.groups_failure = "the embedded broker does not list its groups"
@@ -84,7 +90,7 @@ class Polling:
                 client = clients.admin(self._settings)
                 wait = self._every
 
-    def _rows(self, client: AdminClient) -> list[GroupRow]:
+    def _rows(self, client: AdminClient, at_rest: AtRest) -> list[GroupRow]:
         """Of the groups that read the partitions; all groups are only asked for now and then."""
         begin = time.monotonic()
         is_all = begin >= self._all_due or not self._names
@@ -92,12 +98,32 @@ class Polling:
         if is_all:
             self._names = [group.name for group in groups]
             self._all_due = begin + max(_ALL_GROUPS_EVERY, (time.monotonic() - begin) / _SHARE)
-        return _rows(groups, Groups(client).logs(self._partitions))
+        return _rows(groups, at_rest(lags(groups, Groups(client).logs(self._partitions))))
 
 
-def _rows(groups: Sequence[Group], logs: Mapping[Partition, Log]) -> list[GroupRow]:
+class AtRest:
+    """Tells lags that are nothing but markers of transactions, once neither group nor partition moves any more.
+
+    To know it takes a read, once for each stretch; of what moves it is not asked.
+    """
+
+    def __init__(self, first_records: FirstRecords) -> None:
+        self._first_records = first_records
+        self._before: set[Stretch] = set()
+        self._times: dict[Stretch, datetime | None] = {}
+
+    def __call__(self, rows: Sequence[Lag]) -> list[Lag]:
+        """The rows, without records where there are none; raises as `FirstRecords.times` does."""
+        unread = {row.unread for row in rows if row.records}
+        known = {stretch: at for stretch, at in self._times.items() if stretch in unread}
+        self._times = known | self._first_records.times((unread & self._before) - known.keys())
+        self._before = unread
+        return dated(rows, self._times)
+
+
+def _rows(groups: Sequence[Group], rows: Sequence[Lag]) -> list[GroupRow]:
     left = dict.fromkeys(sorted(group.name for group in groups), 0)
-    for lag in lags(groups, logs):
+    for lag in rows:
         left[lag.group] += lag.records
     members = {group.name: None if group.members is None else len(group.members) for group in groups}
     return [GroupRow(name, records, members[name]) for name, records in left.items()]

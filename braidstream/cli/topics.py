@@ -86,7 +86,8 @@ def _wanted(pipeline: Pipeline[Any], settings: Settings, is_embedded: bool) -> l
 
 def _created(created: Sequence[str], wanted: Sequence[TopicSpec]) -> str:
     there = [spec for spec in wanted if spec.name not in created]
-    parts = [f"Created {', '.join(created)} with {wanted[0].partitions} partitions each."] if created else []
+    each = " each" if len(created) > 1 else ""
+    parts = [f"Created {', '.join(created)} with {wanted[0].partitions} partitions{each}."] if created else []
     parts += [f"{_names(there)}: there already."] if there else []
     return "\n".join(parts)
 

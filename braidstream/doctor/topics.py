@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,10 +27,24 @@ def examine(case: Case, metadata: Any, configs: Configs) -> Iterator[Finding]:
     there = {name: topic for name, topic in there.items() if topic.error is None}
     replicas = {name: min(len(at.replicas) for at in topic.partitions.values()) for name, topic in there.items()}
     specs = [spec for spec in topics.specs(case.pipeline, case.settings) if spec.name in configs]
+    if not there and (prefixes := _prefixes(case, metadata.topics)):
+        prefix, setting = case.settings.topic_prefix, f"export TOPIC_PREFIX={shlex.quote(prefixes[0])}"
+        named = ", ".join(map(repr, prefixes))
+        yield wrong(
+            CHECK, f"none has the TOPIC_PREFIX {prefix!r}; those of the pipeline are there with {named}", setting
+        )
+        return
     found = [*_shape(case, there, is_fixed=not configs), *_settings(case, specs, configs, replicas)]
     yield from found or [
         ok(CHECK, f"all {len(case.topics)} are there, with {len(there[case.topics[0]].partitions)} partitions each")
     ]
+
+
+def _prefixes(case: Case, there: Collection[str]) -> list[str]:
+    """With which prefixes all topics of the pipeline are there."""
+    names = [name.removeprefix(case.settings.topic_prefix) for name in case.topics]
+    prefixes = {name.removesuffix(names[0]) for name in there if name.endswith(names[0])}
+    return sorted(prefix for prefix in prefixes if all(f"{prefix}{name}" in there for name in names))
 
 
 def _shape(case: Case, there: Mapping[str, Any], *, is_fixed: bool) -> Iterator[Finding]:

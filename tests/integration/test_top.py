@@ -6,6 +6,7 @@ import json
 import subprocess
 import uuid
 from collections.abc import Iterator
+from itertools import islice, takewhile
 from typing import Any
 
 import pytest
@@ -70,3 +71,21 @@ def test_groups_and_rates_in_transactions(settings: dict[str, str]) -> None:
     assert topic(view, f"{prefix}predictions")["offsets"] > topic(view, f"{prefix}ride_started")["offsets"] + 20
     rides, predictions = (topic(view, f"{prefix}{name}")["rate"] for name in ("ride_started", "predictions"))
     assert predictions == pytest.approx(rides, rel=0.4), "a transaction's marker is no record"
+
+
+def test_a_marker_of_a_transaction_is_no_lag_of_a_group_at_rest(settings: dict[str, str]) -> None:
+    prefix = settings["TOPIC_PREFIX"]
+    server = {"bootstrap.servers": settings["KAFKA_BOOTSTRAP_SERVERS"]}
+    producer = Producer({**server, "transactional.id": uuid.uuid4().hex})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(f"{prefix}predictions", b"a prediction", b"ride")
+    producer.commit_transaction(20)
+    consumer = Consumer({**server, "group.id": f"{prefix}decision"})
+    consumer.commit(offsets=[TopicPartition(f"{prefix}predictions", 0, 1)], asynchronous=False)
+    consumer.close()
+    with command_line.started("top", "--json", "--every", "0.5", settings=settings) as process:
+        lags = ({group["name"]: group["lag"] for group in view["groups"]} for view in islice(views(process), 60))
+        found = list(takewhile(lambda lag: lag.get(f"{prefix}decision") != 0, lags))
+    assert 0 < len(found) < 60
+    assert found[-1] == {f"{prefix}decision": 1, f"{prefix}duration": 5 - READ}

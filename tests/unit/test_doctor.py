@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -109,11 +110,21 @@ def test_the_embedded_broker_is_well_but_for_transactions(embedded: EmbeddedBrok
     assert (first.level, first.mend) == ("wrong", ("export PROCESSING_GUARANTEE=at_least_once",))
 
 
-def test_topics_that_are_missing(embedded: EmbeddedBroker, tmp_path: Path) -> None:
-    found = [one for one in examination.examine(at(embedded, tmp_path, TOPIC_PREFIX="x.")) if one.level != "ok"]
+def test_topics_that_are_missing(tmp_path: Path) -> None:
+    with EmbeddedBroker() as empty:
+        found = [one for one in examination.examine(at(empty, tmp_path, TOPIC_PREFIX="x.")) if one.level != "ok"]
     (missing,) = found
-    assert missing.says == ("missing: x.ride_started, x.predictions, x.decisions, x.decision_state, x.dead_letters")
+    assert missing.says == "missing: x.ride_started, x.predictions, x.decisions, x.decision_state, x.dead_letters"
     assert missing.mend == ("braidstream topics create",)
+
+
+@pytest.mark.parametrize("prefix", ["", "x."])
+def test_topics_that_are_there_with_another_prefix(tmp_path: Path, prefix: str) -> None:
+    names = [*(f"{prefix}{name}" for name in case_of(tmp_path).topics), "other_ride_started"]
+    metadata = topics_of(**dict.fromkeys(names, 6))
+    (found,) = topics.examine(case_of(tmp_path, KAFKA_BOOTSTRAP_SERVERS="k:1", TOPIC_PREFIX="y."), metadata, {})
+    assert found.says == f"none has the TOPIC_PREFIX 'y.'; those of the pipeline are there with '{prefix}'"
+    assert found.mend == ("export TOPIC_PREFIX=" + shlex.quote(prefix),)
 
 
 def test_dead_letters_of_late_that_were_not_sent_back(embedded: EmbeddedBroker, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_server_that_does_not_even_answer_is_given_up(fetch: Download, site: S
     site.faults += [Fault(stalls=True), Fault(after=0, stalls=True)]
     fetch(patience=0.2)
     assert fetch.to.read_bytes() == site.content
-    assert fetch.said == [f"nothing came for 0.2 s; going on from 0.0 MB in {pause} s" for pause in (1, 2)]
+    assert fetch.said == [f"nothing came for 0.2 s; trying again in {pause} s" for pause in (1, 2)]
 
 
 def test_any_number_of_cuts_is_gone_on_from_as_long_as_something_comes(fetch: Download, site: Site) -> None:

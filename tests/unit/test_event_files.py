@@ -206,7 +206,7 @@ def test_the_command_trains_once_and_again_when_it_is_forced(
 
     write(Path(), ".csv", [{**row, "days": 1.0} for row in rows])
     assert run(parcels, monkeypatch, "parcels.csv") == 0
-    assert "already: nothing to do; --force trains it again" in capsys.readouterr().out
+    assert "already; --force trains it again, on these files" in capsys.readouterr().out
     assert read_card(Path("models/days")) == first
 
     assert run(parcels, monkeypatch, "parcels.csv", "--force") == 0

@@ -145,7 +145,7 @@ def test_it_goes_on_under_the_ids_of_before(tmp_path: Path) -> None:
             r"goes to ride_started \(id 1, cluster c\), not to ride_started \(id 2",
         ),
         (replace(RIDES, rides=RIDES.rides.reverse()), TOPIC, "sends other rides: the files, their order or --start-at"),
-        (replace(RIDES, salt="salt"), TOPIC, r"sends rides under their own ids \(--new-ids, --loop\)"),
+        (replace(RIDES, salt="salt"), TOPIC, r"sends rides under their own ids, without --new-ids or --loop"),
     ],
 )
 def test_a_file_of_another_replay_is_refused(tmp_path: Path, rounds: Rounds, topic: str, message: str) -> None:

@@ -87,7 +87,7 @@ def test_the_command_trains_once_and_measures_another_month(task: RideTask, mont
 
     again = run(task, "--trips", month, "--model-uri", folder, "--earliest", "0.5")
     assert again.exit_code == 0
-    assert f"holds {task.name} {card.version} already: nothing to do" in again.stdout
+    assert f"holds {task.name} {card.version} already; --force trains it again" in again.stdout
     assert read_card(folder) == card
 
     forced = run(task, "--trips", month, "--model-uri", folder, "--earliest", "0.5", "--force", "--evaluate", month)
