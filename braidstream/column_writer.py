@@ -133,10 +133,11 @@ def _times(unit: str, bits: int) -> _Check:
 
     def check(column: Column, _nullable: bool) -> _Checked:
         times, nulls = _array(column, "M")
-        cut = times.astype(f"datetime64[{unit}]")
-        if np.can_cast(times.dtype, cut.dtype, "safe"):  # to a finer unit, where numpy lets far-away times wrap around
-            _require(nulls | (cut.astype(times.dtype) == times), times, f"too far away for a time in {unit}")
-        return _Checked(_whole(cut.astype(np.int64), nulls, -high - 1, high), nulls, _VARINT_ROOM)
+        wanted, ticks = np.dtype(f"datetime64[{unit}]"), times.astype(np.int64)
+        if np.can_cast(times.dtype, wanted, "safe"):  # to a finer unit, which cannot hold what is too far away
+            most = np.array((1 << 63) - 1).astype(wanted).astype(times.dtype).astype(np.int64)
+            _require(nulls | ((ticks >= -most) & (ticks <= most)), times, f"too far away for a time in {unit}")
+        return _Checked(_whole(times.astype(wanted).astype(np.int64), nulls, -high - 1, high), nulls, _VARINT_ROOM)
 
     return check
 
