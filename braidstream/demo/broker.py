@@ -50,5 +50,5 @@ def _embedded(pipeline: Pipeline[Any], settings: Settings, bootstrap_servers: st
     settings = settings.model_copy(update={"kafka": kafka, "partitions": PARTITIONS})
     producer: Any = clients.plain_producer(settings, settings.named("topics"))
     appear(producer, [spec.name for spec in topics.specs(pipeline, settings)])
-    show.line("broker: librdkafka's embedded one, at least once; it is for trying out and keeps nothing")
+    show.line("broker: librdkafka's embedded one: at least once, for trying out, keeps nothing")
     return Broker(settings, environment_at(bootstrap_servers))

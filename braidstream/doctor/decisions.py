@@ -65,7 +65,7 @@ def partial(case: Case, decisions: Sequence[dict[str, Any]]) -> Iterator[Finding
     late = [decision for decision in partial if decision["decided_at"] - decision["opened_at"] >= deadline]
     if late:
         missing = Counter(model for decision in late for model in decision["missing"])
-        models = ", ".join(f"{model} in {times}" for model, times in missing.most_common())
+        models = ", ".join(f"{model} in {times:,}" for model, times in missing.most_common())
         yield warning(
             CHECK,
             f"{len(late):,} of the last {len(first):,} decisions were made at their deadline, the last at "
@@ -75,4 +75,6 @@ def partial(case: Case, decisions: Sequence[dict[str, Any]]) -> Iterator[Finding
         )
     elif first:
         early = f", or made before the deadline ({case.settings.decision_deadline:g} s)" if partial else ""
-        yield ok(CHECK, f"the last {len(first):,} were complete{early}")
+        yield ok(CHECK, f"the last {len(first):,} looked at were complete{early}")
+    elif decisions:
+        yield ok(CHECK, f"the last {len(decisions):,} are revisions of earlier ones, which were not looked at")

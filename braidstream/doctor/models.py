@@ -34,7 +34,7 @@ def examine(case: Case, served: Collection[str]) -> Iterator[Finding]:
                 CHECK, f"there is no model {name} in models/ here, and no worker serves it", *case.train(name)
             )
     if not there and not case.settings.expected_models:
-        yield ok(CHECK, "none is here, in models/, and EXPECTED_MODELS names none that should be")
+        yield ok(CHECK, "none is here, in models/, and EXPECTED_MODELS is not set here: nothing to check")
 
 
 def _model(case: Case, uri: str, name: str | None) -> Finding:

@@ -195,7 +195,10 @@ class Inbox:
             for tp in self._starts([TopicPartition(*partition) for partition in self._next], _CALL_TIMEOUT):
                 self._seek(tp)
         except KafkaException as error:
-            raise RetriableError(f"cannot go back to the committed offsets: {_why_not_told(error)}") from error
+            topics = ", ".join(self._topics)
+            raise RetriableError(
+                f"cannot go back to the committed offsets of {topics}: {_why_not_told(error)}"
+            ) from error
 
     def commit(self, offsets: list[TopicPartition]) -> None:
         """Commit offsets without a transaction, and wait for it; raises `RetriableError` when the group refuses."""

@@ -246,9 +246,14 @@ class TransactionalPublisher:
             self._abort(producer)
             raise too_large(chain.from_iterable(self._in_hand), error.str())
         if not (error.txn_requires_abort() or error.retriable()):
-            raise FatalError(f"the transaction failed ({error.name()}): {error.str()}")
+            raise FatalError(f"the transaction on {self._topics()} failed ({error.name()}): {error.str()}")
         self._abort(producer)
-        raise RetriableError(f"the transaction was aborted ({error.name()}): {error.str()}") from cause
+        raise RetriableError(
+            f"the transaction on {self._topics()} was aborted ({error.name()}): {error.str()}"
+        ) from cause
+
+    def _topics(self) -> str:
+        return ", ".join(sorted({topic for topic, *_ in chain.from_iterable(self._in_hand)})) or "offsets alone"
 
     def _abort(self, producer: Producer) -> None:
         try:

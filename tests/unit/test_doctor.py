@@ -173,7 +173,15 @@ def test_decisions_of_a_policy_that_did_not_wait(embedded: EmbeddedBroker, tmp_p
     with open_writer(RIDES.decisions, case.settings) as writer:
         writer.send(decision("ride-0", ["tip"], waited=29))
     (found,) = (one for one in examination.examine(case) if one.check == "decisions")
-    assert (found.level, found.says) == ("ok", "the last 1 were complete, or made before the deadline (30 s)")
+    assert (found.level, found.says) == ("ok", "the last 1 looked at were complete, or made before the deadline (30 s)")
+
+
+def test_revisions_alone_say_nothing_of_deadlines(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    case = at(embedded, tmp_path)
+    with open_writer(RIDES.decisions, case.settings) as writer:
+        writer.send(decision("ride-0", [], revision=1))
+    (found,) = (one for one in examination.examine(case) if one.check == "decisions")
+    assert (found.level, found.says) == ("ok", "the last 1 are revisions of earlier ones, which were not looked at")
 
 
 def test_what_is_no_decision_is_left_out(embedded: EmbeddedBroker, tmp_path: Path) -> None:

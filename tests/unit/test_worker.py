@@ -472,5 +472,5 @@ def test_a_worker_that_goes_back_says_why_until_it_goes_on(kit: ScorerKit[RideSt
     kit.broker.fail_next("commit_transaction", ABORTABLE)
     kit.broker.run_before("committed", lambda: noted.append(kit.watcher.readiness.reasons["committing"]))
     kit.send(ride())
-    assert "the transaction was aborted (ILLEGAL_GENERATION)" in str(noted)
+    assert "the transaction on predictions was aborted (ILLEGAL_GENERATION)" in str(noted)
     assert kit.watcher.readiness.reasons["committing"] is None
