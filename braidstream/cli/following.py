@@ -65,8 +65,7 @@ class Following:
         self.numbers: Sequence[int] = ()
         self.counts: dict[str, int] = {}
         self._decode = decode
-        small = settings.model_copy(update={"kafka": {**_SMALL_FETCHES, **settings.kafka}})
-        self._consumer = clients.reader(small, settings.named("top"))
+        self._consumer = clients.reader(settings, settings.named("top"), fetch=_SMALL_FETCHES)
         self._events = settings.named(pipeline.subjects.name)
         self._decisions = settings.named(pipeline.decisions.name)
         self._states = settings.named(pipeline.decision_state.name)

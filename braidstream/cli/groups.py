@@ -269,8 +269,7 @@ class FirstRecords:
 
     def __init__(self, settings: Settings, *, committed: bool = True) -> None:
         """As a reader of committed records sees it, or of all."""
-        small = settings.model_copy(update={"kafka": {**settings.kafka, **_SMALL_FETCHES}})
-        self._consumer = clients.reader(small, settings.named("lag"), committed=committed)
+        self._consumer = clients.reader(settings, settings.named("lag"), committed=committed, fetch=_SMALL_FETCHES)
 
     def close(self) -> None:
         """Close the consumer."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaException, Message, TopicPartition
 
-from braidstream.errors import FatalError, RetriableError, SettingsError, UnavailableError
+from braidstream.errors import FatalError, SettingsError, UnavailableError
 from braidstream.pipelines import Pipeline
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
@@ -79,21 +79,8 @@ class TopicReader:
 
     def ends(self, numbers: Collection[int]) -> dict[int, int]:
         """The high watermarks as of now; raises `UnavailableError`."""
-        asker = clients.BrokerLogEnds(lambda: clients.admin(self._settings))
-        wanted = [Partition(self.name, number) for number in numbers]
-        answer = asker.ask(wanted)
-        deadline = time.monotonic() + self._settings.broker_timeout
-        while time.monotonic() < deadline:
-            try:
-                if (ends := answer()) is not None:
-                    return {partition.number: end for partition, end in ends.items()}
-            except RetriableError:
-                answer = asker.ask(wanted)
-            time.sleep(0.01)
-        raise UnavailableError(
-            f"the broker did not tell where {self.name} ends within {self._settings.broker_timeout:g} s "
-            "(BROKER_TIMEOUT)"
-        )
+        ends = clients.ends_of(self._settings, [Partition(self.name, number) for number in numbers])
+        return {partition.number: end for partition, end in ends.items()}
 
     def between(
         self, numbers: Collection[int], since: datetime | None, until: datetime | None

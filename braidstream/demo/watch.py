@@ -11,7 +11,6 @@ from confluent_kafka import TopicPartition
 
 from braidstream.avro import Codec
 from braidstream.dashboard.recent import Recent
-from braidstream.errors import FatalError, RetriableError
 from braidstream.pipelines import Pipeline, Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
@@ -19,9 +18,6 @@ from braidstream.streaming import clients
 from braidstream.streaming.ports import Partition
 from schemas.decision import Decision
 from schemas.prediction import Prediction
-
-_ENDS_TIMEOUT = 30.0
-
 
 Follow = tuple[Topic[Any], Callable[[Any], None]]
 """A further topic, and what is called with each of its events."""
@@ -83,7 +79,7 @@ class Watch:
         first = (settings.named(pipeline.predictions.name), settings.named(pipeline.decisions.name), self.dead_letters)
         self.counts = dict.fromkeys((*first, *self._readers), 0)
         partitions = [Partition(name, number) for name in self.counts for number in range(settings.partitions)]
-        ends = self._ends(settings, partitions)
+        ends = clients.ends_of(settings, partitions)
         self._reader = clients.reader(settings, settings.named("demo"))
         self._reader.assign([TopicPartition(*partition, ends[partition]) for partition in partitions])
 
@@ -110,17 +106,3 @@ class Watch:
         self.seen.take(event, now)
         if isinstance(event, Decision):
             self.decided.add(now, event)
-
-    def _ends(self, settings: Settings, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """Where the partitions end; asked again for a while, since those of a new topic have no leader at first."""
-        log_ends = clients.BrokerLogEnds(lambda: clients.admin(settings))
-        deadline = self._clock() + _ENDS_TIMEOUT
-        answer = log_ends.ask(partitions)
-        while self._clock() < deadline:
-            try:
-                if (ends := answer()) is not None:
-                    return dict(ends)
-            except RetriableError:
-                answer = log_ends.ask(partitions)
-            time.sleep(0.05)
-        raise FatalError(f"the broker did not tell within {_ENDS_TIMEOUT:g} s where its topics end")

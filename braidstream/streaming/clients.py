@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import Any, Literal
 
 import confluent_kafka
@@ -13,7 +15,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPar
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo, OffsetSpec
 
-from braidstream.errors import RetriableError, SettingsError
+from braidstream.errors import RetriableError, SettingsError, UnavailableError
 from braidstream.logs import client_logger
 from braidstream.settings import Settings
 from braidstream.streaming.ports import Consumer, Partition, Producer
@@ -108,13 +110,15 @@ def worker_consumer(
     return consumer
 
 
-def reader(settings: Settings, name: str, *, committed: bool = True) -> Any:
+def reader(
+    settings: Settings, name: str, *, committed: bool = True, fetch: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     """A consumer without a group, for reading given partitions: a `confluent_kafka.Consumer`.
 
-    It reads what is committed, or also what is not.
+    It reads what is committed, or also what is not. `fetch` are properties that the settings may still change.
     """
     level = "read_committed" if committed else "read_uncommitted"
-    config = {**FETCH, **_base(settings, name), "group.id": name, "isolation.level": level}
+    config = {**FETCH, **fetch, **_base(settings, name), "group.id": name, "isolation.level": level}
     config |= {"enable.auto.commit": "false", "auto.offset.reset": "earliest", "enable.partition.eof": "false"}
     for group_only in ("group.protocol", "group.remote.assignor", "max.poll.interval.ms", "session.timeout.ms"):
         config.pop(group_only, None)
@@ -126,8 +130,7 @@ def stretch_reader(settings: Settings, name: str) -> Any:
 
     Its next question would wait too: a broker answers those of one connection in order.
     """
-    quick = settings.model_copy(update={"kafka": {"fetch.wait.max.ms": "10", **settings.kafka}})
-    return reader(quick, name)
+    return reader(settings, name, fetch={"fetch.wait.max.ms": "10"})
 
 
 def transactional_id(group: str) -> str:
@@ -196,3 +199,25 @@ class BrokerLogEnds:
                 raise RetriableError(f"the broker did not tell where the partitions end: {error}") from error
 
         return answer
+
+
+def ends_of(settings: Settings, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+    """The high watermarks of partitions, as of now.
+
+    Asked for again for a while, since the partitions of a new topic have no leader at first; raises `UnavailableError`
+    after `BROKER_TIMEOUT` seconds.
+    """
+    asker = BrokerLogEnds(lambda: admin(settings))
+    answer = asker.ask(partitions)
+    deadline = time.monotonic() + settings.broker_timeout
+    while time.monotonic() < deadline:
+        try:
+            if (ends := answer()) is not None:
+                return ends
+        except RetriableError:
+            answer = asker.ask(partitions)
+        time.sleep(0.01)
+    raise UnavailableError(
+        f"the broker did not tell within {settings.broker_timeout:g} s (BROKER_TIMEOUT) where these topics end: "
+        f"{', '.join(sorted({partition.topic for partition in partitions}))}"
+    )

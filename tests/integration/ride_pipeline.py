@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from braidstream.avro import Codec
-from braidstream.errors import RetriableError
 from braidstream.pipelines import Pipeline, Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
@@ -61,7 +60,6 @@ class RidePipeline:
             schema_registry_url=environment.get("SCHEMA_REGISTRY_URL"),
             partitions=int(environment.get("PARTITIONS", "6")),
         )
-        self._ends = clients.BrokerLogEnds(lambda: clients.admin(self.settings))
 
     def __enter__(self) -> Self:
         client = clients.admin(self.settings)
@@ -149,7 +147,7 @@ class RidePipeline:
         """Every record of a topic that a read_committed reader sees, in the order of each partition."""
         name = self.settings.named(topic)
         partitions = [Partition(name, number) for number in range(self.settings.partitions)]
-        ends = self._ends_of(partitions)
+        ends = clients.ends_of(self.settings, partitions)
         reader = clients.reader(self.settings, "test")
         reader.assign([TopicPartition(*partition, OFFSET_BEGINNING) for partition in partitions if ends[partition]])
         left = {partition for partition in partitions if ends[partition]}
@@ -163,25 +161,6 @@ class RidePipeline:
                     left.discard(Partition(tp.topic, tp.partition))
         reader.close()
         return found
-
-    def _ends_of(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        """Where the partitions end; those of a new topic have no leader at first."""
-        found: list[Mapping[Partition, int]] = []
-        answer = self._ends.ask(partitions)
-
-        def told() -> bool:
-            nonlocal answer
-            try:
-                ends = answer()
-            except RetriableError:
-                answer = self._ends.ask(partitions)
-                return False
-            if ends is not None:
-                found.append(ends)
-            return ends is not None
-
-        self.wait_for(told, "the ends of partitions")
-        return found[0]
 
     def events(self, topic: Topic[Any]) -> list[Any]:
         """The same, decoded."""

@@ -16,6 +16,7 @@ from braidstream.embedded import PARTITIONS, EmbeddedBroker, appear
 from braidstream.errors import UnavailableError
 from braidstream.settings import Settings
 from braidstream.streaming import clients
+from braidstream.streaming.ports import Partition
 from rides.pipeline import RIDES
 from tests import command_line
 
@@ -174,3 +175,9 @@ def test_topics_of_the_embedded_broker_are_made_and_told() -> None:
         "x.ride_started, x.predictions, x.decisions, x.decision_state, x.dead_letters: as they have to be, with 4 "
         "partitions each.\n",
     )
+
+
+def test_ends_that_no_broker_tells_are_asked_for_as_long_as_the_settings_say() -> None:
+    settings = Settings(kafka={"bootstrap.servers": "127.0.0.1:1"}, broker_timeout=0.3)
+    with pytest.raises(UnavailableError, match=r"within 0.3 s \(BROKER_TIMEOUT\) where these topics end: a, b"):
+        clients.ends_of(settings, [Partition(topic, number) for topic in ("b", "a") for number in (0, 1)])
