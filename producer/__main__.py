@@ -198,7 +198,12 @@ def download_command(months: tuple[str, ...], taxi: str, folder: Path) -> None:
     show_default=True,
     help="The same seed, the same trips.",
 )
-@click.option("--month", metavar="YYYY-MM", help="The trips' month. Default: the one in the file's name, else 2023-01.")
+@click.option(
+    "--month",
+    type=options.month,
+    metavar="YYYY-MM",
+    help="The trips' month. Default: the one in the file's name, else 2023-01.",
+)
 @click.option("--force", is_flag=True, help="Replace OUT where it is there already.")
 def sample_command(*, out: Path, rows: int, seed: int, month: str | None, force: bool) -> None:
     """Write synthetic trips in TLC's schema for green cabs to OUT, a .parquet or .csv file.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -85,7 +84,8 @@ def sample_trips(rows: int, seed: int, month: str) -> pl.DataFrame:
     a trip for which the driver entered nothing, a distance of 0, a meter that was left on, a refund that repeats its
     trip with negative amounts, a row that is no ride.
     """
-    start, days = _parse_month(month)
+    start = datetime.strptime(month, "%Y-%m")  # noqa: DTZ007 - the city's local time
+    days = calendar.monthrange(start.year, start.month)[1]
     rng = np.random.default_rng(seed)
     refunds = int(rows * _REFUND_SHARE)
     rides = _forget_entries(rng, _rides(rng, rows - refunds, start, days))
@@ -93,14 +93,6 @@ def sample_trips(rows: int, seed: int, month: str) -> pl.DataFrame:
     # Real rows come roughly in the order of the dropoffs, so that half of them go back in time.
     trips = pl.concat([rides, refunded]).sort("lpep_dropoff_datetime", maintain_order=True)
     return _spoil(rng, trips, start)
-
-
-def _parse_month(month: str) -> tuple[datetime, int]:
-    match = re.fullmatch(r"(20\d\d)-(0[1-9]|1[0-2])", month)
-    if match is None:
-        raise SettingsError(f"{month!r} is no month: give it as in 2023-02")
-    year, number = int(match[1]), int(match[2])
-    return datetime(year, number, 1), calendar.monthrange(year, number)[1]  # noqa: DTZ001 - the city's local time
 
 
 def _chosen(rng: np.random.Generator, rows: int, count: int) -> pl.Series:

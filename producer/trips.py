@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,11 +68,6 @@ class Trips:
         """How many rows were rejected, by reason; a reason that no row has is left out."""
         counts = dict(self.rejects.group_by("reason").len().iter_rows())
         return {reason: counts[reason] for reason in REASONS if reason in counts}
-
-    def with_new_ids(self) -> Trips:
-        """The same rides under ids that no ride has had before."""
-        ids = ride_ids(secrets.token_hex(32), range(1, self.rides.height + 1))
-        return replace(self, rides=self.rides.with_columns(ride_id=pl.Series(ids, dtype=pl.String)))
 
 
 def read_trips(paths: Sequence[Path], outcomes: bool = False) -> Trips:

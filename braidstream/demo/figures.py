@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-import numpy as np
-
+from braidstream.dashboard.view import Latency
 from braidstream.demo.watch import Seen
 
 
@@ -15,7 +14,7 @@ from braidstream.demo.watch import Seen
 class Tally:
     """The figures of one run; those of decisions are of each subject's last revision.
 
-    `p50` and `p99` are milliseconds from sending a subject to reading its first decision.
+    The latency is from sending a subject to reading its first decision.
     """
 
     sent: int
@@ -25,8 +24,7 @@ class Tally:
     missing: int
     actions: Mapping[str, int]
     dead_letters: int
-    p50: float | None
-    p99: float | None
+    latency: Latency | None
 
     def failure(self, subjects: str) -> str | None:
         """What to say when not all of the subjects, named in the plural, were decided."""
@@ -37,7 +35,7 @@ class Tally:
         return {
             "predictions": dict(self.predictions),
             "decisions": {"complete": self.complete, "partial": self.partial, "missing": self.missing},
-            "latency_ms": {"p50": self.p50, "p99": self.p99},
+            "latency_ms": asdict(self.latency) if self.latency is not None else None,
         }
 
     def as_lines(self, subject: str) -> list[str]:
@@ -47,7 +45,7 @@ class Tally:
             line("decisions", f"complete {self.complete:,}   partial {self.partial:,}   missing {self.missing:,}"),
             line("", _counts(dict(sorted(self.actions.items())))),
             line("dead letters", f"{self.dead_letters:,}"),
-            line(f"{subject} to decision", _latency(self.p50, self.p99)),
+            line(f"{subject} to decision", _latency(self.latency)),
         ]
 
 
@@ -60,7 +58,6 @@ def tally(sent_at: Mapping[str, float], seen: Seen) -> Tally:
     """The figures of what was sent, by subject, at these times of the clock that `seen` goes by."""
     decided = [seen.decisions[subject][-1] for subject in sent_at if subject in seen.decisions]
     took = [(seen.decided_at[s] - at) * 1000 for s, at in sent_at.items() if s in seen.decided_at]
-    p50, p99 = (round(float(q), 1) for q in np.percentile(took, [50, 99])) if took else (None, None)
     complete = sum(decision.complete for decision in decided)
     return Tally(
         sent=len(sent_at),
@@ -70,8 +67,7 @@ def tally(sent_at: Mapping[str, float], seen: Seen) -> Tally:
         missing=len(sent_at) - len(decided),
         actions=Counter(decision.action for decision in decided),
         dead_letters=seen.dead_letters,
-        p50=p50,
-        p99=p99,
+        latency=Latency.of(took),
     )
 
 
@@ -79,5 +75,5 @@ def _counts(counts: Mapping[str, int]) -> str:
     return "   ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _latency(p50: float | None, p99: float | None) -> str:
-    return "not measured" if p50 is None or p99 is None else f"p50 {p50:,.0f} ms   p99 {p99:,.0f} ms"
+def _latency(latency: Latency | None) -> str:
+    return "not measured" if latency is None else f"p50 {latency.p50:,.0f} ms   p99 {latency.p99:,.0f} ms"

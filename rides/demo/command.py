@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from consumers.ride_training import earliest_share
 from decision_service.policy import RideDecisionSettings
 from producer.pace import AtOnce, Rate
 from producer.replay import replay
+from producer.rounds import Rounds
 from producer.sample import write_sample
 from producer.trips import Trips, encoded, read_trips
 from rides.demo.summary import TASKS, Summary, summarize
@@ -98,7 +100,8 @@ def _chosen(trips: Trips, limit: int | None) -> Trips:
     count = min(limit or total, total)
     trained = earliest_share(trips.rides, SHARE_TRAINED).height
     first = 0 if limit is None else min(trained, total - count)
-    return Trips(trips.rides.slice(first, count), trips.rejects).with_new_ids()
+    rounds = Rounds(trips.rides.slice(first, count), count, secrets.token_hex(16))
+    return Trips(pl.concat(rounds.frames()), trips.rejects)
 
 
 def _workers(models: Mapping[str, Path]) -> Iterator[Worker]:

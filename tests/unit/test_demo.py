@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from braidstream.dashboard.view import Latency
 from braidstream.demo import Seen, tally
 from braidstream.demo.broker import open_broker
 from braidstream.demo.show import Show
@@ -234,5 +235,5 @@ def test_a_decision_that_comes_again_is_no_revision() -> None:
     found.take(first.model_copy(update={"revision": 1, "action": "review"}), 6.0)
 
     assert [decision.revision for decision in found.decisions["a"]] == [0, 1]
-    assert tally({"a": 1.0}, found).p50 == 2000.0
+    assert tally({"a": 1.0}, found).latency == Latency(2000.0, 2000.0)
     assert tally({"a": 1.0}, found).actions == {"review": 1}

@@ -291,6 +291,7 @@ def refused(*arguments: str | Path) -> str:
         (["sample", "t.json"], "t.json is neither .parquet nor .csv by its name"),
         (["sample", "t.csv", "--rows", "0"], "0 is not in the range"),
         (["sample", "t.csv", "--month", "May"], "'May' is no month: give it as in 2023-02"),
+        (["sample", "t.csv", "--month", ""], "'' is no month: give it as in 2023-02"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(arguments: list[str], message: str) -> None:

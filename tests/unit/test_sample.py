@@ -187,12 +187,6 @@ def test_it_is_nearly_as_close_to_a_real_month_as_another_real_month(read: Trips
     assert {name for name, distance in found.items() if distance > limits[name]} == set()
 
 
-@pytest.mark.parametrize("month", ["2023-13", "2023", "23-01", "1999-12", ""])
-def test_no_month(month: str) -> None:
-    with pytest.raises(SettingsError, match=r"is no month: give it as in 2023-02"):
-        sample_trips(10, seed=1, month=month)
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
