@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from braidstream.errors import SettingsError
@@ -25,6 +33,21 @@ ModelNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Names separated by commas in the environment."""
 
 Guarantee = Literal["exactly_once", "at_least_once"]
+
+Seconds = Annotated[float, Field(gt=0, le=3.2e9)]
+"""At most a century: a time further away does not fit what is kept of it."""
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not UTF-8") from None
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_utf8)]
+"""What is handed to librdkafka, which ends the process on other bytes."""
 
 _OWN = {
     "auto.offset.reset": "a group without offsets starts at the beginning, and a lost offset stops the worker",
@@ -57,7 +80,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    kafka: Mapping[str, str] = Field(
+    kafka: Mapping[str, _Text] = Field(
         default_factory=lambda: MappingProxyType({}),
         repr=False,
         description="`KAFKA_<PROPERTY>`: any property of librdkafka, for example `KAFKA_BOOTSTRAP_SERVERS`.",
@@ -68,7 +91,7 @@ class Settings(BaseSettings):
     )
     schema_registry_user: str | None = Field(default=None, description="User name for the registry.")
     schema_registry_password: SecretStr | None = Field(default=None, description="Password for the registry.")
-    topic_prefix: str = Field(default="", description="Put before the name of every topic and group.")
+    topic_prefix: _Text = Field(default="", description="Put before the name of every topic and group.")
     partitions: int = Field(default=6, ge=1, description="Partitions of every topic; checked at start.")
     replication_factor: int | None = Field(
         default=None, ge=1, description="Replicas of topics that are created; without it, the broker's default."
@@ -76,6 +99,7 @@ class Settings(BaseSettings):
     broker_timeout: float = Field(
         default=60.0,
         gt=0,
+        le=2e6,  # librdkafka counts milliseconds in 32 bits
         description="Seconds to go on without an answer of the broker or the registry before giving up.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -190,10 +214,6 @@ class WorkerSettings(Settings):
             raise SettingsError(f"KAFKA_MAX_POLL_INTERVAL_MS={value} is no number of milliseconds") from None
 
 
-_Seconds = Annotated[float, Field(gt=0, le=3.2e9)]
-"""At most a century: a time further away does not fit what is kept of it."""
-
-
 class ScoringSettings(WorkerSettings):
     """What a model's worker needs besides."""
 
@@ -205,7 +225,7 @@ class ScoringSettings(WorkerSettings):
 class HandlerSettings(WorkerSettings):
     """What a consumer with a handler of its own needs besides; both are for handlers that handle a subject once."""
 
-    remember: _Seconds = Field(
+    remember: Seconds = Field(
         default=86_400.0,
         description="Seconds that a subject is known to be handled, for its repeats.",
     )
@@ -221,15 +241,15 @@ class DecisionSettings(WorkerSettings):
     """What a decision service needs besides."""
 
     expected_models: ModelNames = Field(description="Models that a decision waits for, separated by commas.")
-    decision_deadline: _Seconds = Field(
+    decision_deadline: Seconds = Field(
         default=30.0,
         description="Seconds from the first sight of the subject's event to a decision without the missing.",
     )
-    deadline_grace: _Seconds = Field(
+    deadline_grace: Seconds = Field(
         default=10.0,
         description="Seconds after a deadline from which a decision that still waits to be made is logged.",
     )
-    remember: _Seconds = Field(
+    remember: Seconds = Field(
         default=3600.0,
         description="Seconds that a closed subject is known, for its repeats and late predictions.",
     )
@@ -258,7 +278,7 @@ def _named(error: ValidationError) -> str:
     """The error with the environment's names; never the values: they may be secret."""
     parts = []
     for item in error.errors(include_url=False, include_input=False):
-        name = ".".join(map(str, item["loc"])).upper()
+        name = "_".join(map(str, item["loc"])).upper().replace(".", "_")
         message = item["msg"].removeprefix("Value error, ")
         parts.append(message if not name or name == "KAFKA" else f"{name}: {message}")
     return "; ".join(parts)

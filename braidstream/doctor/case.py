@@ -41,7 +41,7 @@ class Case:
     def start(self, group: str) -> tuple[str, ...]:
         """The command that starts a group's workers: START_COMMAND, or else by their module, if it is found."""
         name = group.removeprefix(self.settings.topic_prefix)
-        if self.settings.start_command is not None:
+        if self.settings.start_command:
             return (self.settings.start_command.replace("{group}", name),)
         return tuple(f"python -m {module}" for module in self._modules(name))
 

@@ -27,7 +27,7 @@ def waiting(case: Case, groups: Sequence[Group], models: Collection[str]) -> Ite
     for model in expected or sorted(models):
         group = case.settings.named(model)
         # Of a group that has no members any more, the check of groups tells.
-        if not members.get(group) and (expected is not None or group not in members):
+        if not members.get(group) and (expected or group not in members):
             yield _unserved(case, model)
     unexpected = [
         model for model in sorted({*models}.difference(expected or models)) if members.get(case.settings.named(model))
@@ -36,13 +36,13 @@ def waiting(case: Case, groups: Sequence[Group], models: Collection[str]) -> Ite
         yield warning(
             CHECK,
             f"decisions do not wait for {', '.join(unexpected)}, served by workers: start the decision service with",
-            f"export EXPECTED_MODELS={','.join((*(expected or ()), *unexpected))}",
+            f"export EXPECTED_MODELS={','.join((*expected, *unexpected))}",
         )
 
 
 def _unserved(case: Case, model: str) -> Finding:
     start = case.start(model)
-    if case.settings.expected_models is not None:
+    if case.settings.expected_models:
         said = f"decisions wait for {model} (EXPECTED_MODELS) until their deadline, and no worker serves it"
         return wrong(CHECK, said, *start)
     return warning(CHECK, f"there is a model {model}, and no worker serves it", *start)

@@ -22,13 +22,13 @@ def names_in(folder: Path) -> list[str]:
 
 def examine(case: Case, served: Collection[str]) -> Iterator[Finding]:
     """The model of MODEL_URI, or those in `models/` and those expected; `served` have workers already."""
-    if case.settings.model_uri is not None:
+    if case.settings.model_uri:
         yield _model(case, case.settings.model_uri, None)
         return
     there = names_in(case.folder)
     for name in there:
         yield _model(case, str(Path("models") / name), name)
-    for name in case.settings.expected_models or ():
+    for name in case.settings.expected_models:
         if name not in there and name not in served:
             yield warning(
                 CHECK, f"there is no model {name} in models/ here, and no worker serves it", *case.train(name)

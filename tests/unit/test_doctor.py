@@ -22,11 +22,12 @@ from sklearn.linear_model import LinearRegression
 
 from braidstream.cli import main
 from braidstream.cli.groups import Group, Log, Member, Snapshot, dated, lags
-from braidstream.doctor import broker, examination, groups, models, registry, topics
+from braidstream.doctor import broker, decisions, examination, groups, models, registry, topics
 from braidstream.doctor.case import Case
 from braidstream.doctor.findings import Finding, Level
 from braidstream.doctor.settings import DoctorSettings
 from braidstream.embedded import EmbeddedBroker, appear
+from braidstream.errors import SettingsError
 from braidstream.models.export import save
 from braidstream.models.features import FeatureSet, Matrix
 from braidstream.models.folder import CARD, ONNX, DataSummary
@@ -300,9 +301,30 @@ def test_a_group_whose_name_a_shell_would_read(tmp_path: Path) -> None:
 def test_workers_are_started_as_the_setting_says(tmp_path: Path) -> None:
     left = Group("tip", "empty", (), {RIDE: 0})
     snapshot = Snapshot(NOON, [left], lags([left], {RIDE: Log(0, 100)}))
-    case = case_of(tmp_path, START_COMMAND="docker compose start {group}")
-    (found,) = groups.examine(case, snapshot, snapshot)
-    assert found.mend == ("docker compose start tip",)
+    for setting, mend in (("docker compose start {group}", ("docker compose start tip",)), ("", ())):
+        (found,) = groups.examine(case_of(tmp_path, START_COMMAND=setting), snapshot, snapshot)
+        assert found.mend == mend
+
+
+@pytest.mark.parametrize(
+    ("expected", "says"),
+    [
+        ("", "there is a model tip, and no worker serves it"),
+        ("tip", "decisions wait for tip (EXPECTED_MODELS) until their deadline, and no worker serves it"),
+    ],
+)
+def test_models_that_nobody_serves(tmp_path: Path, expected: str, says: str) -> None:
+    member = Member("a", "a", "h", frozenset())
+    decider = Group("decision", "stable", (member,), {RIDE: 0, Partition("predictions", 0): 0})
+    (found,) = decisions.waiting(case_of(tmp_path, EXPECTED_MODELS=expected), [decider], ["tip"])
+    assert found.says == says
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e300"])
+def test_a_deadline_that_no_worker_takes(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECISION_DEADLINE", seconds)
+    with pytest.raises(SettingsError, match="DECISION_DEADLINE"):
+        DoctorSettings.load()
 
 
 # The registry
@@ -427,7 +449,8 @@ def of_models(case: Case) -> list[Finding]:
 
 
 def test_models_that_can_be_served(folder: Path) -> None:
-    assert levels(of_models(case_of(folder))) == [("models", "ok")]
+    for settings in ({}, {"MODEL_URI": "", "EXPECTED_MODELS": ""}):
+        assert levels(of_models(case_of(folder, **settings))) == [("models", "ok")]
     assert levels(of_models(case_of(folder, MODEL_URI=str(folder / "models" / "duration")))) == [("models", "ok")]
     assert levels(of_models(case_of(folder, EXPECTED_MODELS="duration,tip"))) == [("models", "ok")]
 

@@ -74,6 +74,7 @@ def test_a_value_that_librdkafka_refuses_names_the_variable() -> None:
         (Settings, "PARTITIONS", "six"),
         (Settings, "REPLICATION_FACTOR", "0"),
         (Settings, "BROKER_TIMEOUT", "0"),
+        (Settings, "BROKER_TIMEOUT", "inf"),
         (Settings, "LOG_LEVEL", "loud"),
         (Settings, "LOG_FORMAT", "xml"),
         (WorkerSettings, "PROCESSING_GUARANTEE", "perhaps_once"),
@@ -96,6 +97,11 @@ def test_a_value_out_of_range_is_refused_by_name(
 ) -> None:
     expected = {"EXPECTED_MODELS": "duration"} if issubclass(kind, DecisionSettings) else {}
     assert f"{name}: " in refusal(monkeypatch, kind, **expected, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["TOPIC_PREFIX", "KAFKA_SASL_USERNAME"])
+def test_bytes_that_are_no_text_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert f"{name}: it is not UTF-8" in refusal(monkeypatch, Settings, **{name: os.fsdecode(b"\xff")})
 
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
