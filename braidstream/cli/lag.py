@@ -13,6 +13,7 @@ import click
 
 from braidstream import logs
 from braidstream.cli import completion, lag_views, plugins
+from braidstream.cli.errors import sigterm_ends
 from braidstream.cli.groups import FirstRecords, Groups, Snapshot, look
 from braidstream.cli.letter_views import table, to_seconds
 from braidstream.cli.reading import partitions_of
@@ -25,8 +26,15 @@ _EVERY = 2.0
 """Seconds between two looks with `--follow`."""
 
 
+def _group(text: str) -> str:
+    """A group's name, as a type of click's: others would end the process in the client."""
+    if not text or text != text.encode(errors="ignore").decode():
+        raise click.BadParameter(f"{text!r} is no name of a group")
+    return text
+
+
 @click.command()
-@click.argument("names", metavar="[GROUP]...", nargs=-1, shell_complete=completion.groups)
+@click.argument("names", type=_group, metavar="[GROUP]...", nargs=-1, shell_complete=completion.groups)
 @click.option("--partitions", "is_detailed", is_flag=True, help="A line for each partition, as with a GROUP.")
 @click.option("--follow", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object; with --follow one a line.")
@@ -51,7 +59,6 @@ def lag(*, names: tuple[str, ...], is_detailed: bool, follow: bool, is_json: boo
     logs.configure(settings.log_level, settings.log_format)
     partitions = partitions_of(plugins.pipeline(pipeline_name), settings)
     wanted = {name for given in names for name in (given, settings.named(given))}
-    asked = Groups(clients.admin(settings), wanted)
     is_detailed = is_detailed or bool(names)
 
     def show(seen: Snapshot) -> Iterable[str]:
@@ -60,11 +67,16 @@ def lag(*, names: tuple[str, ...], is_detailed: bool, follow: bool, is_json: boo
         lines = _lines(seen, is_detailed)
         return [f"{to_seconds(seen.at)} UTC", *lines, ""] if follow else lines
 
-    with closing(FirstRecords(settings)) as first_records:
-        seen = look(asked, first_records, partitions)
+    with sigterm_ends(), closing(FirstRecords(settings)) as first_records:
+
+        def now() -> Snapshot:
+            # See `clients.BrokerLogEnds`: an old client may go on asking in vain.
+            return look(Groups(clients.admin(settings), wanted), first_records, partitions)
+
+        seen = now()
         _refuse_unknown(settings, names, seen)
         if follow:
-            _follow(lambda: show(look(asked, first_records, partitions)), in_place=sys.stdout.isatty() and not is_json)
+            _follow(lambda: show(now()), in_place=sys.stdout.isatty() and not is_json)
         else:
             click.echo("\n".join(show(seen)))
 

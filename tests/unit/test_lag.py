@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing
@@ -32,6 +34,7 @@ from braidstream.cli.groups import (
 )
 from braidstream.embedded import EmbeddedBroker, appear
 from braidstream.settings import Settings
+from braidstream.streaming import clients
 from braidstream.streaming.gaps import Gap
 from braidstream.streaming.ports import Partition
 from tests import command_line
@@ -223,15 +226,44 @@ def test_a_group_is_named_with_the_prefix_or_without(lag: Any) -> None:
     assert lag("duration").stdout.startswith("x.duration\tx.ride_started\t0\t4\t6\t")
 
 
-def test_following_looks_again(settings: Settings) -> None:
+@pytest.mark.parametrize("name", ["", os.fsdecode(b"\xff")])
+def test_what_cannot_be_a_groups_name_is_refused(settings: Settings, name: str) -> None:
+    done = command_line.run("lag", name, settings={"KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers})
+    assert done.returncode == 2
+    assert "is no name of a group" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_following_looks_again(settings: Settings, number: int, code: int) -> None:
     environ = {"KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers, "TOPIC_PREFIX": "x."}
     with command_line.started("lag", "duration", "--follow", "--json", settings=environ) as process:
         assert process.stdout is not None
         first, second = (json.loads(process.stdout.readline()) for _ in range(2))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        process.send_signal(number)
+        assert process.wait(20) == code
     assert first["time"] < second["time"]
     assert [seen["groups"][0]["topics"][0]["lag_records"] for seen in (first, second)] == [6, 6]
+
+
+def test_each_look_has_a_client_of_its_own(lag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from before a broker's restart goes on asking with an old leader epoch, in vain."""
+    made: list[AdminClient] = []
+    looks: list[int] = []
+
+    def admin(settings: Settings) -> AdminClient:
+        made.append(AdminClient(dict(settings.kafka)))
+        return made[-1]
+
+    def sleep(_: float) -> None:
+        assert made
+        made.clear()
+        looks.append(1)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(clients, "admin", admin)
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert lag("duration", "--follow").exit_code == 130
 
 
 @pytest.mark.parametrize(
