@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from confluent_kafka import TopicPartition
 
 from braidstream.avro import Codec
 from braidstream.dashboard.recent import Recent
+from braidstream.errors import PoisonRecord
 from braidstream.pipelines import Pipeline, Topic
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
@@ -94,7 +96,9 @@ class Watch:
                 self.seen.dead_letters += 1
             elif record.value() is not None:
                 codec, take = self._readers[topic]
-                take(codec.decode(record.value()))
+                # What somebody else wrote there is for the workers to refuse.
+                with suppress(PoisonRecord):
+                    take(codec.decode(record.value()))
         return len(records)
 
     def close(self) -> None:

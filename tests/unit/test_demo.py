@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from braidstream.dashboard.view import Latency
 from braidstream.demo import Seen, tally
 from braidstream.demo.broker import open_broker
 from braidstream.demo.show import Show
-from braidstream.embedded import EmbeddedBroker
+from braidstream.demo.watch import Watch
+from braidstream.embedded import PARTITIONS, EmbeddedBroker, appear
+from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
 from producer.sample import write_sample
 from rides.demo.summary import summarize
@@ -170,6 +172,20 @@ def rides() -> pl.DataFrame:
             "payment_type": [1, 1],
         }
     )
+
+
+def test_what_somebody_else_writes_to_a_topic_is_counted_and_ends_no_demo() -> None:
+    with EmbeddedBroker() as broker:
+        settings = Settings(kafka={"bootstrap.servers": broker.bootstrap_servers}, partitions=PARTITIONS)
+        producer: Any = clients.plain_producer(settings, "somebody else")
+        appear(producer, [spec.name for spec in topics.specs(RIDES, settings)])
+        with closing(Watch(settings, RIDES, ["duration"])) as watch:
+            producer.produce("predictions", b"junk", b"k", 0)
+            assert producer.flush(10) == 0
+            deadline = time.monotonic() + 10
+            while not watch.read(0.1):
+                assert time.monotonic() < deadline
+            assert (watch.counts["predictions"], watch.seen.predictions) == (1, {"duration": {}})
 
 
 def test_models_that_nobody_awaits_are_left_out() -> None:
