@@ -80,8 +80,9 @@ def _deserted(case: Case, group: Group, rows: Sequence[Lag], seen: Snapshot) -> 
         f"{count(waiting, 'record')} wait, the first for {longest}" if waiting else "nothing waits yet"
     )
     if not reads_subjects:
+        # No command to type: a group that is about to start looks the same, and its place would be lost.
         delete = case.kafka("consumer-groups", f"--delete --group {shlex.quote(group.name)}")
-        return warning(CHECK, f"{said}. If it is not to run any more:", delete)
+        return warning(CHECK, f"{said}. It is to be started, or, if it is not to run any more, deleted: {delete}")
     return (wrong if waiting else warning)(CHECK, f"{said}: start its workers", *case.start(group.name))
 
 

@@ -67,7 +67,7 @@ def _shape(case: Case, there: Mapping[str, Any], *, is_fixed: bool) -> Iterator[
         yield wrong(
             CHECK,
             f"topic {name} has {count} partitions where the others have {usual}: all need the same number. Deleting it "
-            "deletes its records",
+            "deletes its records; stop what writes and reads it before, and start that after",
             case.kafka("topics", f"--delete --topic {name}"),
             case.command("topics create"),
         )
