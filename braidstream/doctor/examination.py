@@ -24,7 +24,7 @@ from braidstream.registry import schemas_for
 from braidstream.streaming import clients
 from braidstream.streaming import topics as kafka_topics
 from braidstream.streaming.ports import Partition
-from braidstream.streaming.replay import Letter, replayed_by, time_of
+from braidstream.streaming.replay import Letter, Place, replayed_by, time_of
 
 _BETWEEN_LOOKS = 3.0
 """Seconds in which a worker that works commits something."""
@@ -144,20 +144,25 @@ class _Kafka:
     def _dead_letters(self) -> Iterator[Finding]:
         if self._case.settings.named(self._case.pipeline.dead_letters) not in {at.topic for at in self._partitions}:
             return
-        records = self._recent(self._case.pipeline.dead_letters)
-        notes = ((replayed_by(record), time_of(record)) for record in records)
-        replayed = {place: at for place, at in notes if place is not None}
-        letters = [Letter.of(record) for record in records if replayed_by(record) is None]
+        replayed: dict[Place, datetime | None] = {}
+        letters = []
+        for record in self._recent(self._case.pipeline.dead_letters):
+            if (place := replayed_by(record)) is not None:
+                replayed[place] = time_of(record)
+            else:
+                # They may be as large as a record can be, and thousands.
+                letters.append(Letter.of(record)._replace(value=None, headers=[], stack_trace=""))
         yield from dead_letters.examine(self._case, counted(letters, replayed))
 
-    def _recent(self, topic: str) -> list[Message]:
+    def _recent(self, topic: str) -> Iterator[Message]:
         """The last records of a topic that are not older than an hour; none where there is no such topic."""
         name, since = self._case.settings.named(topic), datetime.now(UTC) - _LATELY
         if not (own := [partition for partition in self._partitions if partition.topic == name]):
-            return []
+            return
         logs = self._asked.logs(own)
         starts = {partition.number: max(log.start, log.end - _AT_MOST) for partition, log in logs.items()}
         ends = {partition.number: log.end for partition, log in logs.items()}
         with closing(clients.stretch_reader(self._case.settings, self._case.settings.named("doctor"))) as consumer:
-            records = list(read(consumer, name, starts, ends, timeout=_PATIENCE))
-        return [record for record in records if (at := time_of(record)) is not None and at >= since]
+            for record in read(consumer, name, starts, ends, timeout=_PATIENCE):
+                if (at := time_of(record)) is not None and at >= since:
+                    yield record

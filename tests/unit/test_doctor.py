@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from confluent_kafka import Message, Producer
+from confluent_kafka import TIMESTAMP_CREATE_TIME, Message, Producer
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import LinearRegression
@@ -139,6 +141,28 @@ def test_dead_letters_of_late_that_were_not_sent_back(embedded: EmbeddedBroker, 
     (found,) = (one for one in examination.examine(at(embedded, tmp_path)) if one.check == "dead letters")
     assert found.says == "1 of duration in the last hour: ValueError at TRANSFORMATION"
     assert found.mend == ("braidstream dlq list --summary --since 1h",)
+
+
+def test_large_dead_letters_are_not_kept(
+    embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their values are as large as a record can be: what is counted is let go of."""
+    kept: list[int] = []
+
+    def large(_: object, topic: str, *__: object, **___: object) -> Iterator[Message]:
+        now = TIMESTAMP_CREATE_TIME, int(1000 * time.time())
+        for number in range(100 if topic == "dead_letters" else 0):
+            yield Message(topic=topic, partition=0, offset=number, value=bytes(100_000), timestamp=now)
+            kept.append(tracemalloc.get_traced_memory()[0])
+
+    monkeypatch.setattr(examination, "read", large)
+    tracemalloc.start()
+    try:
+        found = list(examination.examine(at(embedded, tmp_path)))
+    finally:
+        tracemalloc.stop()
+    assert any(one.says.startswith("100 of a group that is not known") for one in found)
+    assert kept[-1] - kept[0] < 1_000_000
 
 
 def decision(subject: str, missing: list[str], revision: int = 0, waited: float = 0.0) -> Decision:
