@@ -107,7 +107,9 @@ class Search:
         return self._decode(first).timestamp if first is not None else None
 
     def states(self, found: Findings) -> list[Sighting]:
-        """What the decision service keeps of the subject, in order."""
+        """What the decision service keeps of the subject, in order; nothing is looked for of one that is decided."""
+        if self._is_decided(found, completely=False):
+            return []
         return self._seen(self._pipeline.decision_state.name, found.numbers, found.since, found.until)
 
     def _origins(self, home: int, since: datetime | None) -> list[Sighting]:
@@ -137,10 +139,7 @@ class Search:
         own = {pipeline.subjects.key, pipeline.predictions.key}
         topics: tuple[Topic[Any], ...] = (pipeline.predictions, pipeline.decisions, *pipeline.others)
         for topic in topics:
-            if topic.key in own:
-                yield from self._seen(topic.name, numbers, since, until)
-            else:
-                yield from self._seen(topic.name, None, since, until)
+            yield from self._seen(topic.name, numbers if topic.key in own else None, since, until)
         yield from self._seen(pipeline.dead_letters, numbers, since, until)
 
     def _seen(

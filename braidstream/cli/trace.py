@@ -16,7 +16,7 @@ from braidstream.cli.letter_views import to_seconds
 from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder
 from braidstream.cli.search import Search
-from braidstream.cli.timeline import DECISION, timeline
+from braidstream.cli.timeline import timeline
 from braidstream.errors import FatalError
 from braidstream.registry import schemas_for
 from braidstream.settings import ModelNames, Settings
@@ -40,7 +40,7 @@ class _TraceSettings(Settings):
 def trace(*, subject_id: str, since: datetime | None, is_json: bool, pipeline_name: str | None) -> None:
     """Show what became of one subject: its event, predictions, decisions and dead letters in one timeline.
 
-    SUBJECT is the key of the event, such as a ride's id. For each record there is when it was written and how long
+    SUBJECT is the key of the event. For each record there is when it was written and how long
     after the event, where it is (topic partition:offset), and what it says. Then comes what is missing.
 
     The event is looked for in the partition of its key, from the end backwards, and the other topics are read from its
@@ -74,9 +74,7 @@ def trace(*, subject_id: str, since: datetime | None, is_json: bool, pipeline_na
                 f"{subject_id} is not found: no record has this key in {name} (all {len(reader.numbers)} partitions), "
                 f"{begin}, nor in partition {found.home} of {settings.named(pipeline.decisions.name)}"
             )
-        told = timeline(pipeline, subject_id, found, expected=settings.expected_models)
-        if not told.of(DECISION):
-            told = timeline(pipeline, subject_id, found, search.states(found), settings.expected_models)
+        told = timeline(pipeline, subject_id, found, search.states(found), settings.expected_models)
     if is_json:
         click.echo(json.dumps(timeline_views.as_object(told)))
         return
