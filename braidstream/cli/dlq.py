@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from braidstream import logs
-from braidstream.cli import completion, letter_views, letters, plugins
+from braidstream.cli import completion, letter_views, letters, plugins, tables
 from braidstream.cli.letters import LetterBox, Selection
 from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder, as_json, printable
@@ -121,14 +121,8 @@ def list_(*, pipeline_name: str | None, summary: bool, is_json: bool, **chosen_b
         else:
             columns, rows = letter_views.COLUMNS, (letter_views.as_row(letter, replayed) for letter in found)
             objects = (letter_views.as_json(letter, replayed) for letter in found)
-        for line in map(json.dumps, objects) if is_json else _lines(columns, rows):
+        for line in map(json.dumps, objects) if is_json else tables.lines(columns, rows):
             click.echo(line)
-
-
-def _lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    if sys.stdout.isatty():
-        return letter_views.table(columns, rows)
-    return ("\t".join(map(printable, row)) for row in rows)
 
 
 @dlq.command()
@@ -206,8 +200,8 @@ def replay(
             click.echo(line)
         is_whole = not outlook.obstacles
         if not dry_run and outlook.to_send:
-            if not yes and not click.confirm("Go on?"):
-                raise click.Abort
+            if not yes:
+                click.confirm("Go on?", abort=True)
             is_whole &= _send(opened, box, plan, outlook.to_send)
     if not is_whole:
         sys.exit(1)

@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 import click
 
 from braidstream import logs
-from braidstream.cli import completion, lag_views, plugins
+from braidstream.cli import completion, lag_views, plugins, tables
 from braidstream.cli.errors import sigterm_ends
 from braidstream.cli.groups import FirstRecords, Groups, Snapshot, look
-from braidstream.cli.letter_views import table, to_seconds
 from braidstream.cli.reading import partitions_of
-from braidstream.cli.records import printable
+from braidstream.cli.records import to_seconds
 from braidstream.errors import SettingsError, UnavailableError
 from braidstream.settings import Settings
 from braidstream.streaming import clients
@@ -95,10 +94,8 @@ def _lines(seen: Snapshot, is_detailed: bool) -> list[str]:
     if not seen.groups:
         return ["No group has committed in these topics or has members on them."]
     if is_detailed:
-        columns, rows = lag_views.PARTITION_COLUMNS, lag_views.partitions(seen)
-    else:
-        columns, rows = lag_views.COLUMNS, lag_views.summary(seen)
-    return list(table(columns, rows) if sys.stdout.isatty() else ("\t".join(map(printable, row)) for row in rows))
+        return list(tables.lines(lag_views.PARTITION_COLUMNS, lag_views.partitions(seen)))
+    return list(tables.lines(lag_views.COLUMNS, lag_views.summary(seen)))
 
 
 def _follow(lines_now: Callable[[], Iterable[str]], *, in_place: bool) -> None:

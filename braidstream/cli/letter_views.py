@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import chain, islice
+from datetime import datetime
 from typing import Any
 
 from braidstream.cli.letters import Replayed
-from braidstream.cli.records import Record, Undecoded, header_text, iso, key_text, plain, printable, text_or_base64
+from braidstream.cli.records import (
+    Record,
+    Undecoded,
+    header_text,
+    iso,
+    key_text,
+    plain,
+    printable,
+    text_or_base64,
+    to_seconds,
+)
 from braidstream.streaming.dead_letters import PREFIX
 from braidstream.streaming.replay import Letter
 
@@ -19,8 +28,6 @@ COUNT_COLUMNS: Sequence[str] = ("LETTERS", "REPLAYED", "FIRST (UTC)", "LAST (UTC
 
 _BYTES_SHOWN = 512
 _BYTES_A_LINE = 32
-_REASON_SHOWN = 200
-_ROWS_LOOKED_AT = 200
 
 
 @dataclass
@@ -121,30 +128,9 @@ def in_full(letter: Letter, replayed: Replayed, record: Record) -> Iterator[str]
         yield from (f"  {printable(line)}" for line in letter.stack_trace.splitlines())
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines for a terminal, as wide as the first rows need; the last column is cut short."""
-    left = iter(rows)
-    first = [columns, *islice(left, _ROWS_LOOKED_AT)]
-    widths = [max(len(printable(row[column])) for row in first) for column in range(len(columns) - 1)]
-    for row in chain(first, left):
-        cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=False)]
-        yield "  ".join([*cells, short(row[-1])])
-
-
-def short(text: str) -> str:
-    """A text as it is printed on a terminal, cut where it is very long."""
-    shown = printable(text)
-    return shown if len(shown) <= _REASON_SHOWN else f"{shown[:_REASON_SHOWN]}…"
-
-
 def reason(letter: Letter) -> str:
     """Exception and message."""
     return f"{letter.exception.removeprefix('builtins.')}: {letter.message}" if letter.exception else "not known"
-
-
-def to_seconds(time: datetime | None) -> str:
-    """A time as people read it."""
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if time is not None else "-"
 
 
 def _origin(letter: Letter) -> str:

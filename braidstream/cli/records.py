@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import Any
 
@@ -193,3 +193,8 @@ def _base64(value: bytes) -> str:
 def iso(timestamp: datetime | None) -> str | None:
     """A time in ISO 8601, to the millisecond."""
     return timestamp.isoformat(timespec="milliseconds") if timestamp is not None else None
+
+
+def to_seconds(timestamp: datetime | None) -> str:
+    """A time as people read it."""
+    return f"{timestamp.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if timestamp is not None else "-"

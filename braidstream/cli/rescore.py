@@ -15,7 +15,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from rich.console import Console
 
 from braidstream import logs
-from braidstream.cli import completion, letter_views, letters, plugins
+from braidstream.cli import completion, letters, plugins, tables
 from braidstream.cli.groups import FirstRecords, Group, Groups, Stretch
 from braidstream.cli.reading import TopicReader
 from braidstream.cli.records import Decoder, Record, is_of
@@ -94,8 +94,8 @@ def rescore(
             click.echo(textwrap.fill(f"Before that: {why_not}.", shutil.get_terminal_size().columns))
         if not plan or dry_run:
             return
-        if not yes and not click.confirm("Go on?"):
-            raise click.Abort
+        if not yes:
+            click.confirm("Go on?", abort=True)
         scored.move(group.name, plan)
     click.echo(f"{group.name} goes on from there: start its workers, with the new model.")
 
@@ -159,7 +159,7 @@ class _Scored:
         times = self._times({one.number: one.start for one in plan}, {one.number: one.committed for one in plan})
         beginning = ", from the oldest that are still there" if deleted else ""
         click.echo(f"{group} scores records of {name} again{beginning}:")
-        for line in letter_views.table(COLUMNS, [one.as_row(times[one.number]) for one in plan]):
+        for line in tables.table(COLUMNS, [one.as_row(times[one.number]) for one in plan]):
             click.echo(line)
         click.echo(f"{sum(one.records for one in plan):,} records, before those that are new.")
 

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from braidstream.cli.letter_views import reason, short, to_seconds
+from braidstream.cli.letter_views import reason
 from braidstream.cli.letters import LetterBox, Replayed, Selection
-from braidstream.cli.records import printable
+from braidstream.cli.records import printable, to_seconds
+from braidstream.cli.tables import short
 from braidstream.streaming.replay import Letter, Place, obstacle
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from braidstream.cli.groups import Group
-from braidstream.cli.letter_views import to_seconds
+from braidstream.cli.records import to_seconds
 from braidstream.errors import SettingsError
 
 COLUMNS: Sequence[str] = ("PARTITION", "FROM", "TO", "RECORDS", "WRITTEN SINCE (UTC)")

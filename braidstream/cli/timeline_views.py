@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from braidstream.cli import letter_views
-from braidstream.cli.records import Undecoded, as_json, iso, printable, word
+from braidstream.cli.records import Undecoded, as_json, iso, printable, to_seconds, word
 from braidstream.cli.timeline import DEAD_LETTER, DECISION, EVENT, PREDICTION, SENT_BACK, Entry, Timeline
 from braidstream.pipelines import Pipeline
 from braidstream.settings import Settings
@@ -82,7 +82,7 @@ def _details(told: Timeline, entry: Entry) -> Iterator[str]:
     if entry.kind == DEAD_LETTER:
         letter, sent_at = entry.letter, told.sent_back_at(entry)
         yield f"of {letter.group or '-'} at {letter.stage or '-'}: {letter_views.reason(letter)}"
-        yield f"sent back at {letter_views.to_seconds(sent_at)} UTC" if sent_at is not None else "not sent back"
+        yield f"sent back at {to_seconds(sent_at)} UTC" if sent_at is not None else "not sent back"
     elif entry.kind == SENT_BACK:
         yield f"the dead letter {replayed_by(entry.sighting.message)}, for {entry.sighting.sent_back_for}"
     elif isinstance(record.value, Undecoded):
@@ -123,7 +123,7 @@ def _remarks(told: Timeline, pipeline: Pipeline[Any], settings: Settings, now: d
         yield _undecided(told, now)
     if told.found.until is not None:
         yield (
-            f"Read up to {letter_views.to_seconds(told.found.until)} UTC. What came later: "
+            f"Read up to {to_seconds(told.found.until)} UTC. What came later: "
             f"--since {_minute(told.found.since)} reads to the end."
         )
 
@@ -139,7 +139,7 @@ def _undecided(told: Timeline, now: datetime) -> str:
         return "There is no decision: the dead letters say why, unless the decision service is behind."
     if state is None:
         return "There is no decision, and the decision service has not read the event: is it running, or behind?"
-    until = letter_views.to_seconds(state["expires_at"])
+    until = to_seconds(state["expires_at"])
     if state["event"] is None:
         return f"There is no decision: the decision service has predictions and waits for the event until {until} UTC."
     if state["expires_at"] > now:

@@ -12,9 +12,8 @@ from rich.console import Console
 
 from braidstream import logs
 from braidstream.cli import letters, plugins, timeline_views
-from braidstream.cli.letter_views import to_seconds
 from braidstream.cli.reading import TopicReader
-from braidstream.cli.records import Decoder
+from braidstream.cli.records import Decoder, to_seconds
 from braidstream.cli.search import Search
 from braidstream.cli.timeline import timeline
 from braidstream.errors import FatalError

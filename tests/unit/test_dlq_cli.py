@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Message, Producer
 
 from braidstream.avro import write
-from braidstream.cli import letter_views, main
+from braidstream.cli import letter_views, main, tables
 from braidstream.cli.letters import Selection, place, time
 from braidstream.cli.records import Record, Undecoded
 from braidstream.cli.resending import Outlook, Step
@@ -169,13 +169,13 @@ def test_counts_are_by_group_stage_and_exception_the_largest_first() -> None:
 
 def test_a_table_is_aligned_and_cuts_reasons_short() -> None:
     rows = [("a", "b", "short"), ("longer", "b", "x" * 1000), ("a", "\x1b[2J", "last")]
-    assert list(letter_views.table(("ONE", "TWO", "REASON"), rows)) == [
+    assert list(tables.table(("ONE", "TWO", "REASON"), rows)) == [
         "ONE     TWO      REASON",
         "a       b        short",
         f"longer  b        {'x' * 200}…",
         "a       \\x1b[2J  last",
     ]
-    assert list(letter_views.table(("ONE", "TWO"), [])) == ["ONE  TWO"]
+    assert list(tables.table(("ONE", "TWO"), [])) == ["ONE  TWO"]
 
 
 def test_everything_of_a_letter() -> None:
