@@ -20,6 +20,7 @@ from producer.download import PAUSES, download
 from producer.progress import PlainProgress, bytes_fetched
 from producer.sample import write_sample
 from producer.trips import Trips, read_trips
+from tests.terminal import CURSOR_OFF, CURSOR_ON, on_terminal
 from tests.unit.trip_site import Fault, Site, served
 
 NAME = "green_tripdata_2023-02.parquet"
@@ -311,3 +312,17 @@ def test_a_killed_download_leaves_no_torn_file_and_is_gone_on_with(site: Site, t
     assert {path.name for path in tmp_path.iterdir()} == {f"{NAME}.part", f"{NAME}.part.etag"}
     assert run(site, tmp_path, "--month", "2023-02").exit_code == 0
     assert (tmp_path / NAME).read_bytes() == site.content
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_gives_the_terminal_back_and_says_how_to_go_on(
+    site: Site, tmp_path: Path, number: signal.Signals
+) -> None:
+    site.faults.append(Fault(after=40_000, stalls=True))
+    command = [sys.executable, "-m", "producer", "download", "--month", "2023-02", "--to", str(tmp_path)]
+    with on_terminal(command, {**os.environ, "TRIPS_URL": site.url}) as terminal:
+        terminal.wait_for(lambda: CURSOR_OFF in terminal.output and (tmp_path / f"{NAME}.part").exists())
+        terminal.process.send_signal(number)
+        assert terminal.exit_code() == 130
+    assert terminal.output.rindex(CURSOR_ON) > terminal.output.rindex(CURSOR_OFF)
+    assert "Stopped: the same command goes on from what has come" in terminal.output
