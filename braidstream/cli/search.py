@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
@@ -22,6 +22,9 @@ LATE = timedelta(hours=1)
 
 _CLOCKS = timedelta(minutes=1)
 """Records have their times by the clocks of those who wrote them."""
+_EPOCH = datetime.fromtimestamp(0, UTC)
+"""No broker has records from before."""
+
 _TELL_EVERY = 50_000
 
 
@@ -87,12 +90,12 @@ class Search:
         if not found.sightings:
             return found
         found.numbers = {sighting.record.partition for sighting in found.sightings}
-        times = [at for sighting in found.sightings if (at := self._began(sighting)) is not None]
+        times = [at for sighting in found.sightings for at in self._times(sighting)]
         if since is None and times:
-            found.since = min(times) - _CLOCKS
+            found.since = max(_EPOCH, min(times)) - _CLOCKS
         begin = found.since
         for reach in (SOON, LATE, None) if since is None and times else (None,):
-            found.until = max(times) + reach if reach is not None and max(times) + reach < now else None
+            found.until = max(times) + reach if reach is not None and max(times) < now - reach else None
             found.sightings += self._consequences(found.numbers, begin, found.until)
             if found.until is None or self._is_decided(found, completely=reach is SOON):
                 break
@@ -171,11 +174,13 @@ class Search:
                 if is_keyed or (isinstance(record.value, dict) and self._subject_id in record.value.values()):
                     yield Sighting(topic, message, record)
 
-    def _began(self, sighting: Sighting) -> datetime | None:
-        """When an event was written; of a decision, when it was opened."""
+    def _times(self, sighting: Sighting) -> Iterator[datetime]:
+        """When a record was written, and when a decision was opened."""
         topic, record = self._pipeline.decisions, sighting.record
-        is_decision = sighting.topic == topic.name and is_of(topic, record)
-        return record.value["opened_at"] if is_decision else record.timestamp
+        if record.timestamp is not None:
+            yield record.timestamp
+        if sighting.topic == topic.name and is_of(topic, record):
+            yield record.value["opened_at"]
 
     def _is_decided(self, found: Findings, *, completely: bool) -> bool:
         topic = self._pipeline.decisions

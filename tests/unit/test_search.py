@@ -32,6 +32,11 @@ RIDES_THERE = 50
 FOREIGN = "ride-of-another-partitioner"
 LONG_AGO = "ride-long-ago"
 GONE = "ride-whose-event-is-gone"
+OPENED_AT = {
+    GONE: NOON,
+    "before all": datetime(1, 1, 1, tzinfo=UTC),
+    "after all": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+}
 NEVER = "ride-never"
 
 
@@ -80,11 +85,9 @@ def broker() -> Iterator[EmbeddedBroker]:
         send(NOTIFYING.subjects, ride(LONG_AGO), headers={REPLAY_GROUP: b"tip"})
         elsewhere = (partition_of_key(FOREIGN.encode(), PARTITIONS) + 1) % PARTITIONS
         send(NOTIFYING.subjects, ride(FOREIGN), partition=elsewhere)
-        opened = {"opened_at": NOON, "decided_at": NOON}
-        made = Decision(
-            subject_id=GONE, revision=0, action="a", reasons=[], complete=True, missing=[], evidence=[], **opened
-        )
-        send(NOTIFYING.decisions, made)
+        made = {"revision": 0, "action": "a", "reasons": [], "complete": True, "missing": [], "evidence": []}
+        for subject_id, opened_at in OPENED_AT.items():
+            send(NOTIFYING.decisions, Decision(subject_id=subject_id, opened_at=opened_at, decided_at=NOON, **made))
         send(NOTIFYING.predictions, prediction(GONE))
         producer.produce("x.dead_letters", b"?", FOREIGN.encode(), partition=elsewhere)
         producer.produce("x.dead_letters", b"?", b"ride-0", partition=elsewhere)
@@ -131,6 +134,14 @@ def test_a_decision_stands_in_for_an_event_that_is_gone(world: World) -> None:
     found = world.search(GONE)
     assert places(found) == [("decisions", GONE.encode()), ("predictions", GONE.encode())]
     assert found.since == NOON - timedelta(minutes=1)
+    assert found.until is None, "it was made just now"
+
+
+@pytest.mark.parametrize("subject_id", ["before all", "after all"])
+def test_a_decision_that_was_opened_at_no_time_there_is(world: World, subject_id: str) -> None:
+    found = world.search(subject_id)
+    assert places(found) == [("decisions", subject_id.encode())]
+    assert found.until is None
 
 
 def test_nothing_is_found_of_a_subject_that_never_was(world: World) -> None:
