@@ -126,11 +126,12 @@ class _Kafka:
             if groups.may_be_stuck(before):
                 self._sleep(_BETWEEN_LOOKS)
                 after = look(self._asked, first_records, self._partitions)
-        yield from groups.examine(self._case, before, after)
-        yield from groups.retention(self._case, after, self._configs())
-        yield from decisions.waiting(self._case, after.groups, models.names_in(self._case.folder))
         prefix = self._case.settings.topic_prefix
         self.served = {group.name.removeprefix(prefix) for group in after.groups if group.members}
+        yield from groups.examine(self._case, before, after)
+        yield from decisions.waiting(self._case, after.groups, models.names_in(self._case.folder))
+        # The last: who may read a topic may not always ask for its settings.
+        yield from groups.retention(self._case, after, self._configs())
 
     def _partial(self) -> Iterator[Finding]:
         topic = self._case.pipeline.decisions

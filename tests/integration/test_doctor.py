@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -22,6 +23,7 @@ from braidstream.doctor.case import Case
 from braidstream.doctor.examination import examine
 from braidstream.doctor.findings import Finding
 from braidstream.doctor.settings import DoctorSettings
+from braidstream.errors import FatalError
 from braidstream.registry import COMPATIBILITY, RegistryClient, schemas_for
 from braidstream.streaming import topics
 from braidstream.streaming.ports import Partition
@@ -260,6 +262,20 @@ def test_groups_that_do_not(made: Case) -> None:
     assert (tip.level, tip.mend) == ("wrong", ("python -m consumers.tip",))
     speed = only("decisions do not wait for speed, way, served by workers")
     assert speed.mend == ("export EXPECTED_MODELS=duration,tip,speed,way",)
+
+
+def test_whoever_may_not_ask_for_the_settings_of_topics_is_told_of_groups_and_models(
+    made: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Never:
+        raise FatalError("not authorized")
+
+    monkeypatch.setattr(topics, "configs_of", refuse)
+    with members(made, {"decision": (1, TOPICS), "duration": (1, TOPICS[:1])}):
+        found = diagnosis(made)
+    assert "could not be checked: not authorized" in {finding.says for finding in found["groups"]}
+    assert [finding.says[:22] for finding in found["decisions"]] == ["decisions wait for tip"]
+    assert [finding.says[:24] for finding in found["models"]] == ["there is no model tip in"]
 
 
 # Transactions, clocks, retention: and the commands, as they are given
