@@ -83,7 +83,8 @@ def _deserted(case: Case, group: Group, rows: Sequence[Lag], seen: Snapshot) -> 
         # No command to type: a group that is about to start looks the same, and its place would be lost.
         delete = case.kafka("consumer-groups", f"--delete --group {shlex.quote(group.name)}")
         return warning(CHECK, f"{said}. It is to be started, or, if it is not to run any more, deleted: {delete}")
-    return (wrong if waiting else warning)(CHECK, f"{said}: start its workers", *case.start(group.name))
+    start = f"{said}: start its workers; if they end again, their logs say why"
+    return (wrong if waiting else warning)(CHECK, start, *case.start(group.name))
 
 
 def _progress(case: Case, group: Group, rows: Sequence[Lag], before: Snapshot, after: Snapshot) -> Iterator[Finding]:
