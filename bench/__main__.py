@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -123,8 +122,6 @@ def run(
             restart, peers
     """
     logs.configure("warning", "auto")
-    # What was started and created is ended and deleted on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     trips = trips or (_REPLAYED if _REPLAYED.exists() else None)
     with in_sentences(click.get_current_context()), tempfile.TemporaryDirectory() as folder, _broker(kafka) as broker:
         models = _trained(Path("models"), Path(folder))

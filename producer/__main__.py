@@ -13,7 +13,7 @@ import click
 import polars as pl
 
 from braidstream import EventWriter, Settings, SettingsError, logs, open_writer
-from braidstream.cli import in_sentences, raising
+from braidstream.cli import in_sentences
 from producer import options
 from producer.download import DownloadSettings, download
 from producer.pace import AtOnce, Pace, Rate, Timetable, compressed
@@ -42,7 +42,7 @@ class _ReplayByDefault(click.Group):
         return super().parse_args(ctx, args if named else ["replay", *args])
 
     def invoke(self, ctx: click.Context) -> Any:
-        with in_sentences(ctx), raising(signal.SIGTERM, KeyboardInterrupt):
+        with in_sentences(ctx):
             return super().invoke(ctx)
 
 

@@ -12,9 +12,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from braidstream.cli import plugins
-from braidstream.cli.errors import in_sentences, raising
+from braidstream.cli.errors import in_sentences
 
-__all__ = ["in_sentences", "main", "raising"]
+__all__ = ["in_sentences", "main"]
 
 _COMMANDS = {
     "broker": "braidstream.cli.broker:broker",

@@ -39,9 +39,9 @@ def raising(number: int, error: type[BaseException]) -> Iterator[None]:
 
 @contextmanager
 def in_sentences(ctx: click.Context) -> Iterator[None]:
-    """Exit with 2 on a `SettingsError`, 1 on any other of this package's errors, 130 on Ctrl-C."""
+    """Exit with 2 on a `SettingsError`, 1 on any other of this package's errors, 130 on Ctrl-C and on SIGTERM."""
     try:
-        with raising(signal.SIGINT, KeyboardInterrupt):
+        with raising(signal.SIGINT, KeyboardInterrupt), raising(signal.SIGTERM, KeyboardInterrupt):
             yield
     except SettingsError as error:
         raise Refused(str(error)) from error

@@ -19,6 +19,7 @@ from braidstream.settings import Settings
 from braidstream.streaming import clients
 from tests import command_line
 from tests.documents import ROOT, table
+from tests.terminal import CURSOR_OFF, CURSOR_ON, on_terminal
 
 NOWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "BROKER_TIMEOUT": "1"}
 
@@ -76,6 +77,16 @@ def test_stopped(settings: Mapping[str, str], number: signal.Signals, code: int)
         assert process.stderr.readline().startswith("Following decisions")
         process.send_signal(number)
         assert process.wait(30) == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_gives_the_terminal_back(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", "from braidstream.cli import main; main()", "trace", "ride-1"]
+    with on_terminal(command, command_line.environment({**NOWHERE, "BROKER_TIMEOUT": "60"})) as terminal:
+        terminal.wait_for(lambda: "asking the broker" in terminal.output)
+        terminal.process.send_signal(number)
+        assert terminal.exit_code() == 130
+    assert terminal.output.rindex(CURSOR_ON) > terminal.output.rindex(CURSOR_OFF)
 
 
 def test_failed() -> None:
