@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-_COMMAND = [sys.executable, "-c", "from braidstream.cli import main; main(prog_name='braidstream')"]
+COMMAND = [sys.executable, "-c", "from braidstream.cli import main; main(prog_name='braidstream')"]
 
 
 def run(*arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; `settings` are all the settings that it sees."""
     return subprocess.run(
-        [*_COMMAND, *arguments],
+        [*COMMAND, *arguments],
         env=environment(settings or {}),
         capture_output=True,
         text=True,
@@ -27,7 +27,7 @@ def run(*arguments: str, settings: Mapping[str, str] | None = None) -> subproces
 def started(*arguments: str, settings: Mapping[str, str], stdin: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """A command that goes on, reading what a file descriptor gives; killed in the end if it still does."""
     process = subprocess.Popen(
-        [*_COMMAND, *arguments],
+        [*COMMAND, *arguments],
         env=environment(settings),
         stdin=stdin,
         stdout=subprocess.PIPE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
@@ -75,7 +74,7 @@ def lag(*, names: tuple[str, ...], is_detailed: bool, follow: bool, is_json: boo
         seen = now()
         _refuse_unknown(settings, names, seen)
         if follow:
-            _follow(lambda: show(now()), in_place=sys.stdout.isatty() and not is_json)
+            _follow(lambda: show(now()), is_json=is_json)
         else:
             click.echo("\n".join(show(seen)))
 
@@ -98,12 +97,17 @@ def _lines(seen: Snapshot, is_detailed: bool) -> list[str]:
     return list(tables.lines(lag_views.COLUMNS, lag_views.summary(seen)))
 
 
-def _follow(lines_now: Callable[[], Iterable[str]], *, in_place: bool) -> None:
+def _follow(lines_now: Callable[[], Iterable[str]], *, is_json: bool) -> None:
     """Show every two seconds what there is, or why it cannot be told: a broker that is away may come back."""
+    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    with Live(auto_refresh=False, transient=False) if in_place else nullcontext() as live:
+    from braidstream.dashboard.terminal import can_show
+
+    console = Console()
+    in_place = can_show(console) and not is_json
+    with Live(console=console, auto_refresh=False) if in_place else nullcontext() as live:
         while True:
             try:
                 shown, is_error = "\n".join(lines_now()), False

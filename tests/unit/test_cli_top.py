@@ -32,7 +32,7 @@ from schemas.decision_state import DecisionState, Outcome
 from tests import command_line
 from tests.terminal import ALTERNATE_OFF, ALTERNATE_ON, CURSOR_OFF, CURSOR_ON, Terminal, on_terminal
 
-TOP = [sys.executable, "-c", "from braidstream.cli import main; main(prog_name='braidstream')", "top"]
+TOP = [*command_line.COMMAND, "top"]
 
 
 @pytest.fixture

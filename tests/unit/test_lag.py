@@ -38,6 +38,7 @@ from braidstream.streaming import clients
 from braidstream.streaming.gaps import Gap
 from braidstream.streaming.ports import Partition
 from tests import command_line
+from tests.terminal import CURSOR_OFF, CURSOR_ON, on_terminal
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 RIDES = [Partition("rides", 0), Partition("rides", 1)]
@@ -243,6 +244,17 @@ def test_following_looks_again(settings: Settings, number: int, code: int) -> No
         assert process.wait(20) == code
     assert first["time"] < second["time"]
     assert [seen["groups"][0]["topics"][0]["lag_records"] for seen in (first, second)] == [6, 6]
+
+
+@pytest.mark.parametrize("kind", ["dumb", "xterm"])
+def test_following_on_a_terminal(settings: Settings, kind: str) -> None:
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers, "TOPIC_PREFIX": "x."}
+    command = ["env", f"TERM={kind}", *command_line.COMMAND, "lag", "duration", "--follow"]
+    with on_terminal(command, command_line.environment(environ)) as terminal:
+        terminal.wait_for(lambda: terminal.output.count(" UTC") > 1)
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.exit_code() == 0
+    assert (CURSOR_OFF in terminal.output) == (kind == "xterm") == terminal.output.endswith(CURSOR_ON)
 
 
 def test_each_look_has_a_client_of_its_own(lag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
