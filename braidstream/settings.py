@@ -20,7 +20,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as UnreadableError
 
 from braidstream.errors import SettingsError
 
@@ -119,10 +126,28 @@ class Settings(BaseSettings):
     )
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is not given is the default: the environment is read by `load` alone."""
+        return (init_settings,)
+
+    @classmethod
     def load(cls: type[S], environ: Mapping[str, str] = os.environ) -> S:
         """Read the environment; raises `SettingsError` naming each wrong setting."""
+        source = EnvSettingsSource(cls)
+        source.env_vars = {name.lower(): value for name, value in environ.items()}
         try:
-            return cls(kafka=MappingProxyType(_kafka_properties(environ)))
+            values = source()
+        except UnreadableError as error:
+            raise SettingsError(f"wrong settings: {error}: what is no plain value is written as JSON") from None
+        try:
+            return cls(**{**values, "kafka": MappingProxyType(_kafka_properties(environ))})
         except ValidationError as error:
             raise SettingsError(f"wrong settings: {_named(error)}") from None
 

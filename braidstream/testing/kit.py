@@ -24,23 +24,15 @@ from braidstream.avro import E
 from braidstream.deciding.policy import Policy
 from braidstream.pipelines import Pipeline, Topic
 from braidstream.processors import decision_processor, handler_processor, scoring_processor
-from braidstream.settings import DecisionSettings, HandlerSettings
+from braidstream.settings import DecisionSettings, HandlerSettings, WorkerSettings
 from braidstream.streaming.handler import Handle, Out
 from braidstream.streaming.processor import Processor
 from braidstream.streaming.scoring import Predict, prediction_ids
 from braidstream.testing.broker import FakeBroker
-from braidstream.testing.worker import KitSettings, WorkerKit
+from braidstream.testing.worker import WorkerKit
 from schemas.decision import Decision
 from schemas.handled import Handled
 from schemas.prediction import Prediction
-
-
-class _DecisionSettings(KitSettings, DecisionSettings):
-    pass
-
-
-class _HandlerSettings(KitSettings, HandlerSettings):
-    pass
 
 
 class ScorerKit(WorkerKit[E]):
@@ -62,7 +54,7 @@ class ScorerKit(WorkerKit[E]):
     ) -> None:
         self._predict = predict
         self._model = (model, version)
-        super().__init__(pipeline, KitSettings(**settings), broker, group)
+        super().__init__(pipeline, WorkerSettings(**settings), broker, group)
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -110,11 +102,10 @@ class PolicyKit(WorkerKit[E]):
         **settings: Any,
     ) -> None:
         self._policy = policy
-        own = _DecisionSettings(
+        self._decision_settings = DecisionSettings(
             expected_models=tuple(expected), decision_deadline=deadline, remember=remember, **settings
         )
-        self._decision_settings: DecisionSettings = own
-        super().__init__(pipeline, own, broker, group)
+        super().__init__(pipeline, self._decision_settings, broker, group)
 
     @property
     def decisions(self) -> list[Decision]:
@@ -176,7 +167,7 @@ class HandlerKit(WorkerKit[E], Generic[E, Out]):
         self._handle = handle
         self._writes = writes
         self._once = once
-        self._handler_settings: HandlerSettings = _HandlerSettings(**settings)
+        self._handler_settings = HandlerSettings(**settings)
         super().__init__(pipeline, self._handler_settings, broker, group)
 
     @property

@@ -9,7 +9,6 @@ from itertools import count
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from confluent_kafka import Message
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from braidstream.avro import Codec, E, LocalSchemas
 from braidstream.pipelines import Pipeline, Topic
@@ -37,22 +36,6 @@ _transactional_ids = count(1)
 _IDLE_TURNS = 10
 """Turns of the loop without anything read or written after which nothing more will happen."""
 _STANDING = 300.0
-
-
-class KitSettings(WorkerSettings):
-    """A worker's settings, of which a test says only what it wants."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What a test does not say is the default, never the environment's."""
-        return (init_settings,)
 
 
 class DeadLetter(NamedTuple):

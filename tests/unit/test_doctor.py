@@ -46,10 +46,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 def case_of(folder: Path, **environ: str) -> Case:
     """The rides under these settings, in this folder."""
-    settings = DoctorSettings.load({name: value for name, value in environ.items() if name.startswith("KAFKA_")})
-    changes = {name.lower(): value for name, value in environ.items() if not name.startswith("KAFKA_")}
-    checked = DoctorSettings.model_validate({"kafka": settings.kafka, **changes})
-    return Case(checked, RIDES, None, folder)
+    return Case(DoctorSettings.load(environ), RIDES, None, folder)
 
 
 def levels(found: list[Finding]) -> list[tuple[str, Level]]:

@@ -17,43 +17,29 @@ from decision_service.policy import RideDecisionSettings
 SECRET = "correct horse battery staple"
 
 
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {name.upper() for kind in (RideDecisionSettings, ScoringSettings) for name in kind.model_fields}
-    for name in list(os.environ):
-        if name in names or name.startswith("KAFKA_"):
-            monkeypatch.delenv(name)
-
-
-def load(monkeypatch: pytest.MonkeyPatch, kind: type[Settings], **environ: str) -> Settings:
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    return kind.load(os.environ)
-
-
-def refusal(monkeypatch: pytest.MonkeyPatch, kind: type[Settings], **environ: str) -> str:
+def refusal(kind: type[Settings], **environ: str) -> str:
     with pytest.raises(SettingsError) as raised:
-        load(monkeypatch, kind, **environ)
+        kind.load(environ)
     return str(raised.value)
 
 
-def test_any_property_of_librdkafka_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load(
-        monkeypatch, Settings, KAFKA_BOOTSTRAP_SERVERS="b:9092", KAFKA_SASL_USERNAME="me", KAFKA_SSL_CA_LOCATION="/ca"
+def test_any_property_of_librdkafka_passes_through() -> None:
+    settings = Settings.load(
+        {"KAFKA_BOOTSTRAP_SERVERS": "b:9092", "KAFKA_SASL_USERNAME": "me", "KAFKA_SSL_CA_LOCATION": "/ca"}
     )
     assert settings.kafka == {"bootstrap.servers": "b:9092", "sasl.username": "me", "ssl.ca.location": "/ca"}
     assert settings.bootstrap_servers == "b:9092"
 
 
-def test_without_a_broker_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_broker_it_says_what_to_set() -> None:
     with pytest.raises(SettingsError, match=r"KAFKA_BOOTSTRAP_SERVERS is not set: .* `braidstream broker`"):
-        _ = load(monkeypatch, Settings).bootstrap_servers
+        _ = Settings.load({}).bootstrap_servers
 
 
 @pytest.mark.parametrize("name", module._OWN)
-def test_what_the_framework_sets_itself_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_what_the_framework_sets_itself_is_refused_by_name(name: str) -> None:
     variable = f"KAFKA_{name.upper().replace('.', '_')}"
-    assert f"{variable} cannot be set: {module._OWN[name]}" in refusal(monkeypatch, Settings, **{variable: "x"})
+    assert f"{variable} cannot be set: {module._OWN[name]}" in refusal(Settings, **{variable: "x"})
 
 
 @pytest.mark.parametrize("kind", [confluent_kafka.Producer, AdminClient])
@@ -92,27 +78,23 @@ def test_a_value_that_librdkafka_refuses_names_the_variable() -> None:
         (DecisionSettings, "MAX_OPEN", "0"),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch, kind: type[Settings], name: str, value: str
-) -> None:
+def test_a_value_out_of_range_is_refused_by_name(kind: type[Settings], name: str, value: str) -> None:
     expected = {"EXPECTED_MODELS": "duration"} if issubclass(kind, DecisionSettings) else {}
-    assert f"{name}: " in refusal(monkeypatch, kind, **expected, **{name: value})
+    assert f"{name}: " in refusal(kind, **expected, **{name: value})
 
 
 @pytest.mark.parametrize("name", ["TOPIC_PREFIX", "KAFKA_SASL_USERNAME"])
-def test_bytes_that_are_no_text_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    assert f"{name}: it is not UTF-8" in refusal(monkeypatch, Settings, **{name: os.fsdecode(b"\xff")})
+def test_bytes_that_are_no_text_are_refused_by_name(name: str) -> None:
+    assert f"{name}: it is not UTF-8" in refusal(Settings, **{name: os.fsdecode(b"\xff")})
 
 
-def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = refusal(monkeypatch, WorkerSettings, BATCH_SIZE="none", LOG_LEVEL="loud", KAFKA_GROUP_ID="mine")
+def test_every_wrong_setting_is_named_at_once() -> None:
+    message = refusal(WorkerSettings, BATCH_SIZE="none", LOG_LEVEL="loud", KAFKA_GROUP_ID="mine")
     assert all(name in message for name in ("BATCH_SIZE", "LOG_LEVEL", "KAFKA_GROUP_ID"))
 
 
-def test_a_guarantee_that_cannot_honour_a_property_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = refusal(
-        monkeypatch, WorkerSettings, PROCESSING_GUARANTEE="at_least_once", KAFKA_TRANSACTION_TIMEOUT_MS="5000"
-    )
+def test_a_guarantee_that_cannot_honour_a_property_refuses_it() -> None:
+    message = refusal(WorkerSettings, PROCESSING_GUARANTEE="at_least_once", KAFKA_TRANSACTION_TIMEOUT_MS="5000")
     assert "KAFKA_TRANSACTION_TIMEOUT_MS does nothing with PROCESSING_GUARANTEE=at_least_once" in message
 
 
@@ -123,16 +105,13 @@ def test_a_guarantee_that_cannot_honour_a_property_refuses_it(monkeypatch: pytes
         ({"HTTP_PORT": "0", "LOG_LEVEL": "warning"}, "LOG_LEVEL=warning leaves that out"),
     ],
 )
-def test_http_that_nobody_would_find_is_refused(
-    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], message: str
-) -> None:
-    assert message in refusal(monkeypatch, WorkerSettings, **environ)
+def test_http_that_nobody_would_find_is_refused(environ: dict[str, str], message: str) -> None:
+    assert message in refusal(WorkerSettings, **environ)
 
 
-def test_the_longest_time_between_two_polls_is_kafkas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_longest_time_between_two_polls_is_kafkas() -> None:
     assert WorkerSettings().max_poll_interval == 300
-    settings = load(monkeypatch, WorkerSettings, KAFKA_MAX_POLL_INTERVAL_MS="12500")
-    assert isinstance(settings, WorkerSettings)
+    settings = WorkerSettings.load({"KAFKA_MAX_POLL_INTERVAL_MS": "12500"})
     assert settings.max_poll_interval == 12.5
     with pytest.raises(SettingsError, match="KAFKA_MAX_POLL_INTERVAL_MS=long is no number of milliseconds"):
         _ = WorkerSettings(kafka={"max.poll.interval.ms": "long"}).max_poll_interval
@@ -146,30 +125,42 @@ def test_the_longest_time_between_two_polls_is_kafkas(monkeypatch: pytest.Monkey
         ({"SCHEMA_REGISTRY_USER": "me", "SCHEMA_REGISTRY_PASSWORD": SECRET}, "without SCHEMA_REGISTRY_URL"),
     ],
 )
-def test_half_of_the_registrys_credentials_is_refused(
-    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], message: str
-) -> None:
-    assert message in refusal(monkeypatch, Settings, **environ)
+def test_half_of_the_registrys_credentials_is_refused(environ: dict[str, str], message: str) -> None:
+    assert message in refusal(Settings, **environ)
 
 
-def test_expected_models_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load(monkeypatch, DecisionSettings, EXPECTED_MODELS=" duration, tip,,")
-    assert isinstance(settings, DecisionSettings)
+def test_expected_models_are_separated_by_commas() -> None:
+    settings = DecisionSettings.load({"EXPECTED_MODELS": " duration, tip,,"})
     assert settings.expected_models == ("duration", "tip")
 
 
 @pytest.mark.parametrize("value", ["", ",", "duration,duration"])
-def test_expected_models_are_some_and_distinct(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    message = refusal(monkeypatch, DecisionSettings, EXPECTED_MODELS=value)
+def test_expected_models_are_some_and_distinct(value: str) -> None:
+    message = refusal(DecisionSettings, EXPECTED_MODELS=value)
     assert "EXPECTED_MODELS: name at least one model, each once" in message
 
 
-def test_a_setting_without_a_default_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "EXPECTED_MODELS: Field required" in refusal(monkeypatch, DecisionSettings)
+def test_a_setting_without_a_default_is_asked_for() -> None:
+    assert "EXPECTED_MODELS: Field required" in refusal(DecisionSettings)
 
 
-def test_names_get_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load(monkeypatch, Settings, TOPIC_PREFIX="test-").named("decisions") == "test-decisions"
+def test_nothing_but_what_is_given_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPIC_PREFIX", "elsewhere.")
+    assert Settings.load({"PARTITIONS": "3"}) == Settings(partitions=3)
+    assert Settings.load().topic_prefix == "elsewhere."
+
+
+class Thresholds(Settings):
+    thresholds: dict[str, float]
+
+
+def test_a_setting_of_several_values_that_is_no_json_is_refused_by_name() -> None:
+    assert '"thresholds"' in refusal(Thresholds, THRESHOLDS="spam=0.5")
+    assert Thresholds.load({"THRESHOLDS": '{"spam": 0.5}'}).thresholds == {"spam": 0.5}
+
+
+def test_names_get_the_prefix() -> None:
+    assert Settings.load({"TOPIC_PREFIX": "test-"}).named("decisions") == "test-decisions"
 
 
 @pytest.mark.parametrize("kind", [Settings, WorkerSettings, ScoringSettings, DecisionSettings, RideDecisionSettings])
@@ -177,28 +168,27 @@ def test_every_setting_says_what_it_is(kind: type[Settings]) -> None:
     assert all(field.description for field in kind.model_fields.values())
 
 
-def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load(monkeypatch, Settings)
+def test_settings_do_not_change() -> None:
+    settings = Settings.load({})
     with pytest.raises(ValueError, match="frozen"):
         settings.partitions = 7  # type: ignore[misc]
 
 
-def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load(
-        monkeypatch,
-        Settings,
-        SCHEMA_REGISTRY_URL="http://registry",
-        SCHEMA_REGISTRY_USER="me",
-        SCHEMA_REGISTRY_PASSWORD=SECRET,
-        KAFKA_SASL_PASSWORD=SECRET,
+def test_secrets_are_never_shown() -> None:
+    settings = Settings.load(
+        {
+            "SCHEMA_REGISTRY_URL": "http://registry",
+            "SCHEMA_REGISTRY_USER": "me",
+            "SCHEMA_REGISTRY_PASSWORD": SECRET,
+            "KAFKA_SASL_PASSWORD": SECRET,
+        }
     )
     for shown in (repr(settings), str(settings), settings.model_dump_json(exclude={"kafka"})):
         assert SECRET not in shown
 
 
-def test_secrets_are_never_in_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_never_in_a_refusal() -> None:
     message = refusal(
-        monkeypatch,
         WorkerSettings,
         SCHEMA_REGISTRY_PASSWORD=SECRET,
         KAFKA_SASL_PASSWORD=SECRET,
