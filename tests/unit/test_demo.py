@@ -147,7 +147,7 @@ def test_an_embedded_broker_that_is_there_already_is_taken_as_one(
         with open_broker(RIDES, Show()) as broker:
             found = clients.admin(broker.settings).list_topics(timeout=10).topics
 
-    assert "broker: librdkafka's embedded one, at least once" in capsys.readouterr().err
+    assert "broker: librdkafka's embedded one: at least once" in capsys.readouterr().err
     assert {spec.name for spec in topics.specs(RIDES, broker.settings)} <= found.keys()
     assert {len(topic.partitions) for topic in found.values()} == {broker.settings.partitions}
     assert broker.environment == there.environment
