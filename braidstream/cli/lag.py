@@ -65,7 +65,8 @@ def lag(*, names: tuple[str, ...], is_detailed: bool, follow: bool, is_json: boo
         lines = _lines(seen, is_detailed)
         return [f"{to_seconds(seen.at)} UTC", *lines, ""] if follow else lines
 
-    with sigterm_ends(), closing(FirstRecords(settings)) as first_records:
+    ending = sigterm_ends() if follow else nullcontext()
+    with ending, closing(FirstRecords(settings)) as first_records:
 
         def now() -> Snapshot:
             # See `clients.BrokerLogEnds`: an old client may go on asking in vain.

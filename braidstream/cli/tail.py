@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import islice
 
 import click
@@ -59,7 +59,8 @@ def tail(
     pipeline = plugins.pipeline_with(topic, pipeline_name)
     decode = Decoder(schemas_for(settings, [topic.event_type for topic in pipeline.topics]))
     show = _as_json if is_json else _for_people()
-    with sigterm_ends(), closing(clients.reader(settings, settings.named("tail"))) as consumer:
+    ending = nullcontext() if to_end else sigterm_ends()
+    with ending, closing(clients.reader(settings, settings.named("tail"))) as consumer:
         reader = TopicReader(consumer, settings, settings.named(topic))
         messages = _messages(reader, from_beginning=from_beginning or to_end, to_end=to_end)
         chosen = (m for m in messages if key is None or m.key() == os.fsencode(key))
