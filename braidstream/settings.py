@@ -107,7 +107,8 @@ class Settings(BaseSettings):
         default=60.0,
         gt=0,
         le=2e6,  # librdkafka counts milliseconds in 32 bits
-        description="Seconds to go on without an answer of the broker or the registry before giving up.",
+        description="Seconds to go on without an answer of the broker or the registry before giving up; commands for "
+        "people wait 10 unless it is set.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."

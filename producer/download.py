@@ -165,9 +165,8 @@ def _fetch(
                 furthest, failed = part.size, 0
             if failed == len(pauses):
                 of = f" of {part.total:,}" if part.total is not None else ""
-                raise FatalError(
-                    f"{url} does not come: {error}. {part.size:,}{of} bytes are there, and the same command goes on"
-                ) from error
+                rest = f". {part.size:,}{of} bytes are there, and the same command goes on" if part.size else ""
+                raise FatalError(f"{url} does not come: {error}{rest}") from error
             again = f"going on from {part.size / 1e6:,.1f} MB" if part.size else "trying again"
             shown.say(f"{error}; {again} in {pauses[failed]:g} s")
             sleep(pauses[failed])

@@ -16,7 +16,7 @@ from braidstream import logs
 from braidstream.cli import completion, plugins
 from braidstream.cli.errors import sigterm_ends
 from braidstream.cli.reading import TopicReader
-from braidstream.cli.records import Decoder, Record, as_json, as_line
+from braidstream.cli.records import Decoder, Record, as_json, as_line, printable
 from braidstream.registry import schemas_for
 from braidstream.settings import Settings
 from braidstream.streaming import clients
@@ -64,8 +64,13 @@ def tail(
         reader = TopicReader(consumer, settings, settings.named(topic))
         messages = _messages(reader, from_beginning=from_beginning or to_end, to_end=to_end)
         chosen = (m for m in messages if key is None or m.key() == os.fsencode(key))
+        is_empty = True
         for message in islice(chosen, limit):
+            is_empty = False
             show(decode(message))
+    if to_end and is_empty:
+        which = "" if key is None else f" with the key {printable(key)}"
+        click.echo(f"{reader.name} has no record{which}.", err=True)
 
 
 def _messages(reader: TopicReader, *, from_beginning: bool, to_end: bool) -> Iterator[Message]:
