@@ -52,7 +52,7 @@ def unreadable(reasons: Sequence[str]) -> Iterator[Finding]:
     """Records of late that cannot be decoded here, with the reasons."""
     if reasons:
         yield warning(
-            CHECK, f"{len(reasons)} of the last records cannot be read here, the last one since {reasons[-1]}"
+            CHECK, f"{len(reasons):,} of the last records cannot be read here, the last one since {reasons[-1]}"
         )
 
 
