@@ -144,11 +144,9 @@ class Settings(BaseSettings):
         source = EnvSettingsSource(cls)
         source.env_vars = {name.lower(): value for name, value in environ.items()}
         try:
-            values = source()
+            return cls(**{**source(), "kafka": MappingProxyType(_kafka_properties(environ))})
         except UnreadableError as error:
             raise SettingsError(f"wrong settings: {error}: what is no plain value is written as JSON") from None
-        try:
-            return cls(**{**values, "kafka": MappingProxyType(_kafka_properties(environ))})
         except ValidationError as error:
             raise SettingsError(f"wrong settings: {_named(error)}") from None
 

@@ -38,10 +38,17 @@ def raising(number: int, error: type[BaseException]) -> Iterator[None]:
 
 
 @contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise `KeyboardInterrupt`, as in `raising`."""
+    with raising(signal.SIGINT, KeyboardInterrupt), raising(signal.SIGTERM, KeyboardInterrupt):
+        yield
+
+
+@contextmanager
 def in_sentences(ctx: click.Context) -> Iterator[None]:
     """Exit with 2 on a `SettingsError`, 1 on any other of this package's errors, 130 on Ctrl-C and on SIGTERM."""
     try:
-        with raising(signal.SIGINT, KeyboardInterrupt), raising(signal.SIGTERM, KeyboardInterrupt):
+        with interruptible():
             yield
     except SettingsError as error:
         raise Refused(str(error)) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -12,7 +11,7 @@ from typing import Protocol
 import click
 
 from braidstream import logs
-from braidstream.cli.errors import raising
+from braidstream.cli.errors import interruptible
 from braidstream.demo.show import Show
 from braidstream.errors import BraidstreamError, SettingsError
 
@@ -45,7 +44,7 @@ def play(run: Callable[[Show], Summary], *, as_json: bool, plain: bool = False) 
     logs.configure("warning", "auto")
     show = Show(plain=plain)
     try:
-        with raising(signal.SIGINT, KeyboardInterrupt), raising(signal.SIGTERM, KeyboardInterrupt), closing(show):
+        with interruptible(), closing(show):
             summary = run(show)
     except KeyboardInterrupt:
         show.line("interrupted; every process of the demo is stopped")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from confluent_kafka import KafkaException, Message
@@ -88,7 +89,7 @@ class _Kafka:
                 yield wrong(check, f"could not be checked: {error}")
 
     def _topics(self) -> Iterator[Finding]:
-        yield from topics.examine(self._case, self.metadata, self._configs())
+        yield from topics.examine(self._case, self.metadata, self._configs)
         own = [partition for partition in self._partitions if partition.topic == self._subjects]
         if own and not self._is_embedded and not self._asked.latest(own):
             yield from topics.elsewhere(self._case, self._written_elsewhere(), datetime.now(UTC))
@@ -103,6 +104,7 @@ class _Kafka:
                     written |= {topic: max(latest.values())} if latest else {}
         return written
 
+    @cached_property
     def _configs(self) -> Configs:
         if self._is_embedded or not self._partitions:
             return {}
@@ -131,7 +133,7 @@ class _Kafka:
         yield from groups.examine(self._case, before, after)
         yield from decisions.waiting(self._case, after.groups, models.names_in(self._case.folder))
         # The last: who may read a topic may not always ask for its settings.
-        yield from groups.retention(self._case, after, self._configs())
+        yield from groups.retention(self._case, after, self._configs)
 
     def _partial(self) -> Iterator[Finding]:
         topic = self._case.pipeline.decisions
