@@ -95,6 +95,7 @@ def test_only_one_key(settings: dict[str, str]) -> None:
     send(settings, ["ride-7"])
     records = tail(settings, "ride_started", "--to-end", "--key", "ride-7")
     assert [record["key"] for record in records] == ["ride-7", "ride-7"]
+    assert tail(settings, "ride_started", "--to-end", "--key", "ride") == []
 
 
 def test_a_pipe_gets_plain_lines(settings: dict[str, str]) -> None:

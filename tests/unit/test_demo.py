@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -31,13 +30,14 @@ from rides.demo.summary import summarize
 from rides.pipeline import RIDES
 from schemas.decision import Decision
 from schemas.prediction import Prediction
+from tests import command_line
 from tests.terminal import ALTERNATE_OFF, CURSOR_ON, on_terminal
 
 ROWS = 4_000
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-COMMAND = [sys.executable, "-c", "from braidstream.cli import main; main(prog_name='braidstream')", "demo"]
+COMMAND = [*command_line.COMMAND, "demo"]
 
 
 def environment() -> dict[str, str]:

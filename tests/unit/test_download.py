@@ -264,7 +264,7 @@ def test_a_month_that_is_missing_is_a_sentence(site: Site, tmp_path: Path) -> No
     assert "has no yellow_tripdata_2026-09.parquet (HTTP 403): TLC publishes a month about two months" in result.stderr
 
 
-@pytest.mark.parametrize("text", ["2023-13", "2023", "23-01", "2023-01.parquet", ""])
+@pytest.mark.parametrize("text", ["2023-13", "2023", "23-01", "1999-12", "2023-01.parquet", ""])
 def test_what_is_no_month(site: Site, tmp_path: Path, text: str) -> None:
     result = run(site, tmp_path, "--month", text)
     assert result.exit_code == 2

@@ -81,7 +81,7 @@ def test_stopped(settings: Mapping[str, str], number: signal.Signals, code: int)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_gives_the_terminal_back(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", "from braidstream.cli import main; main()", "trace", "ride-1"]
+    command = [*command_line.COMMAND, "trace", "ride-1"]
     with on_terminal(command, command_line.environment({**NOWHERE, "BROKER_TIMEOUT": "60"})) as terminal:
         terminal.wait_for(lambda: "asking the broker" in terminal.output)
         terminal.process.send_signal(number)
