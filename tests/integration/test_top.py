@@ -6,14 +6,18 @@ import json
 import subprocess
 import uuid
 from collections.abc import Iterator
-from itertools import islice, takewhile
+from contextlib import closing
+from itertools import islice
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from braidstream.cli.groups import FirstRecords, Groups, lags
+from braidstream.cli.polling import AtRest
 from braidstream.settings import Settings
 from braidstream.streaming import clients, topics
+from braidstream.streaming.ports import Partition
 from rides.pipeline import RIDES
 from tests import command_line
 
@@ -84,8 +88,16 @@ def test_a_marker_of_a_transaction_is_no_lag_of_a_group_at_rest(settings: dict[s
     consumer = Consumer({**server, "group.id": f"{prefix}decision"})
     consumer.commit(offsets=[TopicPartition(f"{prefix}predictions", 0, 1)], asynchronous=False)
     consumer.close()
+    partitions = [Partition(f"{prefix}{name}", 0) for name in ("ride_started", "predictions")]
+    loaded = Settings.load(settings)
+    asked = Groups(clients.admin(loaded))
+    with closing(FirstRecords(loaded)) as first_records:
+        at_rest = AtRest(first_records)
+        looks = [at_rest(lags(asked.of(partitions), asked.logs(partitions))) for _ in range(2)]
     with command_line.started("top", "--json", "--every", "0.5", settings=settings) as process:
-        lags = ({group["name"]: group["lag"] for group in view["groups"]} for view in islice(views(process), 60))
-        found = list(takewhile(lambda lag: lag.get(f"{prefix}decision") != 0, lags))
-    assert 0 < len(found) < 60
-    assert found[-1] == {f"{prefix}decision": 1, f"{prefix}duration": 5 - READ}
+        shown = ({group["name"]: group["lag"] for group in view["groups"]} for view in islice(views(process), 60))
+        without = next(lag for lag in shown if lag.get(f"{prefix}decision") == 0)
+
+    first, second = ({row.group: row.records for row in look} for look in looks)
+    assert first == {f"{prefix}decision": 1, f"{prefix}duration": 5 - READ}
+    assert second == without == {f"{prefix}decision": 0, f"{prefix}duration": 5 - READ}
